@@ -1,0 +1,294 @@
+// Package config is what an operator writes: the types, the parser, the validator and the formatter of skein's two files.
+//
+// It knows no cluster, no socket and no clock: text in, values or diagnostics out. A *Config that Parse returned without an
+// error is valid as a whole (every name resolves, every number is in its range), so that nobody after it checks again.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is one valid configuration of a cluster. It is immutable after Parse.
+type Config struct {
+	Text      []byte // the source, byte for byte
+	VIPs      []*VIP
+	Frontends []*Frontend
+	Backends  []*Backend
+}
+
+// Pos is a place in a source file. Line and Column count from 1; Column counts characters.
+type Pos struct {
+	File   string
+	Line   int
+	Column int
+}
+
+// VIP is one virtual address (or several that move together), held by one node at a time.
+type VIP struct {
+	Name      string
+	Addresses []netip.Prefix // the subnet's length is used to find the interface; the address is installed as a host address
+	Interface string         // "": the interface whose subnet contains the address
+	Prefer    []string       // node names, best first; ranks only
+	Pos       Pos
+}
+
+// Mode is what a listener speaks.
+type Mode uint8
+
+const (
+	HTTP Mode = iota + 1
+	TCP
+)
+
+func (m Mode) String() string {
+	switch m {
+	case HTTP:
+		return "http"
+	case TCP:
+		return "tcp"
+	}
+	return "unknown"
+}
+
+// Frontend is a set of listeners and what is done with what arrives there. All its ports speak one Mode.
+type Frontend struct {
+	Name  string
+	VIPs  []string // names; empty when Bind is set
+	Bind  []netip.Addr
+	Mode  Mode
+	Ports []uint16
+
+	Routes  []*Route // first match wins, in written order; HTTP only
+	Backend string   // when no route matches; "": 404 (HTTP)
+
+	RequestHeaders  HeaderEdits
+	ResponseHeaders HeaderEdits
+	Timeouts        FrontendTimeouts
+	Pos             Pos
+}
+
+// Listener is one address a frontend listens on.
+type Listener struct {
+	Addr netip.AddrPort
+	Mode Mode
+}
+
+// Listeners returns f's listening addresses in written order: every VIP address or bind address times every port.
+func (c *Config) Listeners(f *Frontend) []Listener {
+	var addrs []netip.Addr
+	for _, name := range f.VIPs {
+		for _, v := range c.VIPs {
+			if v.Name == name {
+				for _, p := range v.Addresses {
+					addrs = append(addrs, p.Addr())
+				}
+			}
+		}
+	}
+	addrs = append(addrs, f.Bind...)
+	var ls []Listener
+	for _, a := range addrs {
+		for _, p := range f.Ports {
+			ls = append(ls, Listener{Addr: netip.AddrPortFrom(a, p), Mode: f.Mode})
+		}
+	}
+	return ls
+}
+
+// FrontendTimeouts bound the client's side.
+type FrontendTimeouts struct {
+	Headers time.Duration // from the first byte of a request to the end of its head
+	Client  time.Duration // no progress while a body or stream is under way
+	Idle    time.Duration // between requests of a keep-alive connection
+}
+
+// HeaderEdits change a head, in the order remove, set, add. Names keep their written form; they match without regard to case.
+type HeaderEdits struct {
+	Set    []Header
+	Add    []Header
+	Remove []string
+}
+
+// Header is one field of a message head.
+type Header struct{ Name, Value string }
+
+// Pair is one exact match of a named value. Value "" is a value like any other.
+type Pair struct{ Name, Value string }
+
+// Route picks what happens to the requests that match all that it says. What is left empty matches everything.
+type Route struct {
+	Name    string
+	Hosts   []string // lower case, no port; "*.example.com" is any name below example.com
+	Paths   []string // "/a" exact; "/a/*" is "/a" and everything below it
+	Methods []string
+	Headers []Pair
+	Queries []Pair
+	Cookies []Pair
+	When    *Cond // nil: always
+
+	// Exactly one of the following.
+	Backend  string
+	Redirect *Redirect
+	Respond  *Respond
+
+	RequestHeaders  HeaderEdits
+	ResponseHeaders HeaderEdits
+	Pos             Pos
+}
+
+// Redirect answers with a Location. A Location that starts with "/" keeps scheme and host of the request.
+type Redirect struct {
+	Location string
+	Status   int // 301, 302, 303, 307, 308
+}
+
+// Respond answers without a server.
+type Respond struct {
+	Status      int
+	Body        string
+	ContentType string
+}
+
+// Balance is the way in which a backend picks a server.
+type Balance uint8
+
+const (
+	RoundRobin Balance = iota + 1
+	LeastConn
+	SourceHash
+)
+
+func (b Balance) String() string {
+	switch b {
+	case RoundRobin:
+		return "round_robin"
+	case LeastConn:
+		return "least_conn"
+	case SourceHash:
+		return "source_hash"
+	}
+	return "unknown"
+}
+
+// Backend is a set of servers that can do the same work.
+type Backend struct {
+	Name         string
+	Balance      Balance
+	StickyCookie *StickyCookie // at most one of the two is set
+	StickyTable  *StickyTable
+	Check        *Check // nil: not checked, believed up until traffic fails
+	CloseOnDown  bool   // on_down = "close": end sessions on a server that went down
+	Servers      []*Server
+	Timeouts     BackendTimeouts
+	Retries      Retries
+	Pos          Pos
+}
+
+// BackendTimeouts bound the server's side.
+type BackendTimeouts struct {
+	Connect  time.Duration
+	Response time.Duration // from the end of the request to the end of the response's head
+	Server   time.Duration // no progress while a body or stream is under way
+	Idle     time.Duration // an unused server connection is closed after this
+}
+
+// Retries says how often a request is tried on another server. A request is only ever tried again before a byte of it was
+// sent, or when On says more.
+type Retries struct{ Attempts int }
+
+// StickyCookie keeps a client on its server by a cookie that skein inserts. Its value is a keyed hash of the server's name and
+// never shows an address.
+type StickyCookie struct {
+	Name     string
+	Secure   bool
+	HTTPOnly bool
+	SameSite string // "", "Lax", "Strict", "None"
+}
+
+// StickyTable keeps a client on its server by a table that all nodes share.
+type StickyTable struct {
+	Key  StickyKey
+	TTL  time.Duration
+	Size int // entries; the oldest go first
+}
+
+// StickyKey is what a sticky table is keyed by.
+type StickyKey struct {
+	Source string // "client", "header", "cookie", "query"
+	Name   string // of the header, cookie or query parameter
+}
+
+// Server is one place where work gets done.
+type Server struct {
+	Name           string
+	Address        netip.AddrPort
+	Weight         int // 0..256; 0 gets only what is stuck to it
+	Backup         bool
+	MaxConnections int // per node, 0: no limit
+	Pos            Pos
+}
+
+// CheckKind is a way of asking a server whether it is well.
+type CheckKind uint8
+
+const (
+	CheckICMP CheckKind = iota + 1
+	CheckTCP
+	CheckHTTP
+)
+
+func (k CheckKind) String() string {
+	switch k {
+	case CheckICMP:
+		return "icmp"
+	case CheckTCP:
+		return "tcp"
+	case CheckHTTP:
+		return "http"
+	}
+	return "unknown"
+}
+
+// Check is how a backend's servers are probed.
+type Check struct {
+	Kind     CheckKind
+	Interval time.Duration
+	Timeout  time.Duration
+	Rise     int    // consecutive good probes that bring a server up
+	Fall     int    // consecutive bad ones that take it down
+	Port     uint16 // 0: the server's
+	// HTTP only.
+	Path   string
+	Host   string // "": the server's address
+	Expect Expect
+}
+
+// Expect is what a good answer looks like. The zero Expect takes any status from 200 to 399.
+type Expect struct {
+	Status []StatusRange
+	Body   string // must occur in the first 64 KiB; "": anything
+}
+
+// StatusRange is an inclusive range of HTTP status codes.
+type StatusRange struct{ From, To int }
+
+// Backend returns the backend of that name, or nil.
+func (c *Config) Backend(name string) *Backend {
+	for _, b := range c.Backends {
+		if b.Name == name {
+			return b
+		}
+	}
+	return nil
+}
+
+// VIP returns the VIP of that name, or nil.
+func (c *Config) VIP(name string) *VIP {
+	for _, v := range c.VIPs {
+		if v.Name == name {
+			return v
+		}
+	}
+	return nil
+}
