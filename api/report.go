@@ -1,0 +1,143 @@
+package api
+
+import "time"
+
+// NodeReport is what one node observes of itself and around itself, and the document at /v1/node. It is made of facts only: what
+// they mean for the cluster is decided by Summarize, on the node that was asked.
+type NodeReport struct {
+	Name      string    `json:"name"`
+	Version   string    `json:"version"`
+	Role      string    `json:"role"` // "balancer" or "witness"
+	At        time.Time `json:"at"`
+	StartedAt time.Time `json:"started_at"`
+
+	Revision  RevisionReport   `json:"revision"`
+	Raft      RaftReport       `json:"raft"`
+	Disk      DiskReport       `json:"disk"`
+	Guard     GuardReport      `json:"guard"`
+	VIPs      []HeldVIP        `json:"vips"`
+	Peers     []PeerReport     `json:"peers"`
+	Servers   []ServerReport   `json:"servers"`
+	Frontends []FrontendReport `json:"frontends"`
+	Tables    []TableReport    `json:"tables"`
+	Alarms    []Alarm          `json:"alarms"`
+}
+
+// RevisionReport compares the configuration that a node's engine runs with the newest one that its log holds.
+type RevisionReport struct {
+	Committed uint64 `json:"committed"`       // 0: none yet
+	Running   uint64 `json:"running"`         // 0: none yet
+	Error     string `json:"error,omitempty"` // why Running < Committed, once the engine has refused it
+}
+
+// RaftReport is a node's place in the replicated log.
+type RaftReport struct {
+	State         string   `json:"state"`  // "leader", "follower", "candidate", "stopped"
+	Leader        string   `json:"leader"` // "": none known
+	Quorum        bool     `json:"quorum"` // a leader is known and was heard of within its lease
+	Term          uint64   `json:"term"`
+	Voter         bool     `json:"voter"`
+	Voters        []string `json:"voters"`
+	NonVoters     []string `json:"non_voters,omitempty"`
+	LastIndex     uint64   `json:"last_index"`
+	CommitIndex   uint64   `json:"commit_index"`
+	AppliedIndex  uint64   `json:"applied_index"`
+	SnapshotIndex uint64   `json:"snapshot_index"`
+	LastContactMs int64    `json:"last_contact_ms"` // since the leader was last heard; 0 on the leader
+}
+
+// DiskReport is the state of the disk that holds the log. A disk that failed once is never trusted again until a restart.
+type DiskReport struct {
+	OK      bool    `json:"ok"`
+	Error   string  `json:"error,omitempty"`
+	FsyncMs float64 `json:"fsync_ms"` // of recent writes, the slowest
+}
+
+// GuardReport is the state of the guard process of a node.
+type GuardReport struct {
+	Running    bool    `json:"running"`
+	Profile    string  `json:"profile,omitempty"` // heartbeat profile, "20ms x 3"
+	RealTime   bool    `json:"real_time"`
+	Gate       string  `json:"gate,omitempty"` // what stops ARP answers in the last millisecond: "nftables" or "valid_lft"
+	LatenessMs float64 `json:"lateness_ms"`
+	Fit        bool    `json:"fit"`
+	FitReason  string  `json:"fit_reason,omitempty"` // why it is not fit
+}
+
+// HeldVIP is a virtual address that this node holds now.
+type HeldVIP struct {
+	Name        string    `json:"name"`
+	Addresses   []string  `json:"addresses"`
+	Interface   string    `json:"interface,omitempty"`
+	Epoch       string    `json:"epoch"` // "generation.index"
+	Since       time.Time `json:"since"`
+	LeaseLeftMs int64     `json:"lease_left_ms"`
+}
+
+// PeerReport is another node as this node's guard sees it.
+type PeerReport struct {
+	Name  string `json:"name"`
+	Alive bool   `json:"alive"` // its guard is heard
+	Fit   bool   `json:"fit"`   // its agent can serve
+	AgeMs int64  `json:"age_ms"`
+	RTTUs int64  `json:"rtt_us"`
+}
+
+// ServerReport is a backend server as this node sees it. Checked is false where nothing probes it: Up is then an assumption.
+type ServerReport struct {
+	Backend   string    `json:"backend"`
+	Server    string    `json:"server"`
+	Checked   bool      `json:"checked"`
+	Up        bool      `json:"up"`
+	Since     time.Time `json:"since,omitzero"`
+	Why       string    `json:"why,omitempty"` // the last result in words
+	LatencyMs float64   `json:"latency_ms"`
+	Active    int64     `json:"active"` // connections now
+	Queued    int64     `json:"queued"` // requests that wait for max_connections
+	Requests  uint64    `json:"requests"`
+	Failures  uint64    `json:"failures"`
+}
+
+// FrontendReport is what the engine of this node counted for a frontend since it started.
+type FrontendReport struct {
+	Name        string            `json:"name"`
+	Mode        string            `json:"mode"`
+	Listeners   []string          `json:"listeners"`
+	Active      int64             `json:"active"` // connections now
+	Connections uint64            `json:"connections"`
+	Requests    uint64            `json:"requests"`
+	BytesIn     uint64            `json:"bytes_in"`
+	BytesOut    uint64            `json:"bytes_out"`
+	Errors      map[string]uint64 `json:"errors,omitempty"` // by kind
+}
+
+// TableReport is a sticky table as this node holds it.
+type TableReport struct {
+	Backend string `json:"backend"`
+	Entries uint64 `json:"entries"`
+	Size    uint64 `json:"size"`
+	Pending uint64 `json:"pending"` // learned, not yet committed
+	Learned uint64 `json:"learned"`
+	Dropped uint64 `json:"dropped"`
+	Expired uint64 `json:"expired"`
+	Hits    uint64 `json:"hits"`
+	Misses  uint64 `json:"misses"`
+}
+
+// Severity ranks alarms. Its JSON form is the word.
+type Severity string
+
+const (
+	// Warning is something that an operator should change, while traffic flows as configured.
+	Warning Severity = "warning"
+	// Critical is something that already costs traffic or redundancy.
+	Critical Severity = "critical"
+)
+
+// Alarm is something that needs a human, with the next command to type.
+type Alarm struct {
+	Severity Severity `json:"severity"`
+	Node     string   `json:"node,omitempty"` // who raised it; "" when it concerns the cluster
+	What     string   `json:"what"`
+	Hint     string   `json:"hint,omitempty"`
+}
