@@ -1,0 +1,5 @@
+package loop
+
+import "syscall"
+
+const sysEpollWait = syscall.SYS_EPOLL_WAIT
