@@ -161,7 +161,8 @@ func (c *Checker) newMember(t Target) *member {
 	}
 	return &member{
 		Target: t, pace: paceOf(t), probe: c.newProbe(t), wake: make(chan struct{}, 1),
-		standing: standing{up: true},
+		// A server without a check is up by decision: three failures take it down from the start.
+		standing: standing{up: true, decided: t.Check == nil},
 		verdict:  Verdict{Up: true, Since: time.Now(), Why: why},
 	}
 }
