@@ -1,0 +1,87 @@
+package vip
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Agent and guard talk over a seqpacket socket: one JSON object per packet, one field set in each. The socket has an abstract
+// name, and abstract names belong to a network namespace: binding it is also the lock that keeps the guard the only one there.
+const (
+	controlName     = "skein/guard"
+	controlProtocol = 1
+	controlMax      = 128 << 10 // bytes in a packet
+)
+
+// toGuard is what an agent says. The first packet is Hello and carries the shared memory's descriptor.
+type toGuard struct {
+	Hello  *hello  `json:"hello,omitempty"`
+	Setup  *Setup  `json:"setup,omitempty"`
+	Fit    *fit    `json:"fit,omitempty"`
+	Detach *detach `json:"detach,omitempty"`
+	Quit   bool    `json:"quit,omitempty"` // release everything and end
+}
+
+type hello struct {
+	Protocol int `json:"protocol"`
+}
+
+type fit struct {
+	Fit    bool   `json:"fit"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// detach announces that the agent will end and come back: the guard goes on holding for this long.
+type detach struct {
+	Grace time.Duration `json:"grace"`
+}
+
+// toAgent is what a guard says.
+type toAgent struct {
+	Welcome *welcome    `json:"welcome,omitempty"`
+	Refused *refused    `json:"refused,omitempty"`
+	Problem string      `json:"problem,omitempty"` // the last Setup was not taken
+	Taken   bool        `json:"taken,omitempty"`   // the last Setup was
+	State   *wireStatus `json:"state,omitempty"`
+}
+
+type welcome struct {
+	Protocol int `json:"protocol"`
+	PID      int `json:"pid"`
+}
+
+type refused struct {
+	Protocol int    `json:"protocol"`
+	Why      string `json:"why"`
+}
+
+// wireStatus is State with ages instead of wall-clock times: the guard has no wall clock.
+type wireStatus struct {
+	State
+	Ages         map[string]time.Duration `json:"ages,omitempty"`          // by VIP: since when it is held
+	ConflictAges []time.Duration          `json:"conflict_ages,omitempty"` // as Conflicts
+}
+
+// state turns ages into times.
+func (w *wireStatus) state(now time.Time) State {
+	s := w.State
+	for name, h := range s.Held {
+		h.Since = now.Add(-w.Ages[name])
+		s.Held[name] = h
+	}
+	for i := range s.Conflicts {
+		if i < len(w.ConflictAges) {
+			s.Conflicts[i].At = now.Add(-w.ConflictAges[i])
+		}
+	}
+	return s
+}
+
+func encodeControl(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err == nil && len(b) > controlMax {
+		err = fmt.Errorf("control message of %d bytes, want at most %d", len(b), controlMax)
+	}
+	return b, err
+}

@@ -1,0 +1,209 @@
+// Package vip holds addresses: it says which node may answer for a virtual IP, and makes the kernel do it.
+//
+// It has two halves in two processes. The guard (RunGuard) is tiny, punctual and decides nothing but whether it may still hold
+// what was placed on it; the Agent is the node's handle on its guard. Between the guards run authenticated heartbeats; a lease,
+// made of grants by a majority of voters, is what an address hangs on. vip knows no Raft and no configuration language: it is
+// told placements. The one rule: nothing that claims, refreshes or announces an address runs without a look at the lease first.
+//
+// DESIGN.md holds the arithmetic and the table of failures.
+package vip
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Bounds. What exceeds one is refused by Setup.Check, so that every table and every packet has a largest size.
+const (
+	MaxPeers = 32
+	MaxVIPs  = 64
+	MaxKeys  = 4
+)
+
+// Epoch orders placements: a later one has the higher epoch. The zero Epoch is older than every placement.
+type Epoch struct {
+	Generation uint64 // raised by an operator's recover
+	Index      uint64 // log index of the placement
+}
+
+// Compare orders epochs by generation, then by index.
+func (e Epoch) Compare(o Epoch) int {
+	return cmp.Or(cmp.Compare(e.Generation, o.Generation), cmp.Compare(e.Index, o.Index))
+}
+
+func (e Epoch) String() string { return fmt.Sprintf("%d.%d", e.Generation, e.Index) }
+
+// Setup is everything that a guard is told, complete each time: a Setup replaces the one before.
+type Setup struct {
+	Self      string         // this node's name
+	ClusterID string         // bound into every heartbeat: guards of two clusters do not hear one another
+	Keys      [][]byte       // heartbeat keys, newest first: the first signs, all are accepted
+	Listen    netip.AddrPort // UDP address for heartbeats; the peers' Addr of this node
+
+	Peers       []Peer // all other nodes
+	SelfVoter   bool
+	Witness     bool   // grants, never holds
+	VotersIndex uint64 // log index of the set of voters given here
+
+	VIPs       []VIP
+	Placements []Placement
+	Applied    uint64 // newest log index that the agent has applied
+}
+
+// Peer is another node.
+type Peer struct {
+	Name    string
+	Addr    netip.AddrPort // where its guard listens
+	Voter   bool
+	Witness bool
+}
+
+// VIP is a virtual address, or several that move together. Each is installed as a /32; the prefix length given here only helps
+// to find the interface.
+type VIP struct {
+	Name      string
+	Addresses []netip.Prefix
+	Interface string // empty: the one that has an address in the same subnet
+}
+
+// Placement is a committed decision: this node shall hold that VIP.
+type Placement struct {
+	VIP   string
+	Node  string
+	Epoch Epoch
+	First bool // nobody has held the address before: probe in full (RFC 5227) before the claim
+}
+
+// Check reports everything that is wrong with s.
+func (s *Setup) Check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.Self == "" {
+		bad("the node has no name")
+	}
+	if len(s.Keys) == 0 || len(s.Keys) > MaxKeys {
+		bad("%d heartbeat keys, want 1 to %d", len(s.Keys), MaxKeys)
+	}
+	for _, k := range s.Keys {
+		if len(k) < 16 {
+			bad("a heartbeat key of %d bytes, want 16 or more", len(k))
+		}
+	}
+	if !s.Listen.IsValid() || !s.Listen.Addr().Unmap().Is4() || s.Listen.Port() == 0 {
+		bad("heartbeat address %v: want an IPv4 address and a port", s.Listen)
+	}
+	if len(s.Peers) > MaxPeers {
+		bad("%d peers, want at most %d", len(s.Peers), MaxPeers)
+	}
+	if len(s.VIPs) > MaxVIPs {
+		bad("%d vips, want at most %d", len(s.VIPs), MaxVIPs)
+	}
+	nodes := map[nodeID]string{idOf(s.Self): s.Self}
+	for _, p := range s.Peers {
+		if old, ok := nodes[idOf(p.Name)]; ok {
+			bad("node %q: same name or name hash as %q", p.Name, old)
+		}
+		nodes[idOf(p.Name)] = p.Name
+		if !p.Addr.IsValid() || !p.Addr.Addr().Unmap().Is4() || p.Addr.Port() == 0 {
+			bad("node %q: heartbeat address %v: want an IPv4 address and a port", p.Name, p.Addr)
+		}
+	}
+	vips := map[vipID]string{}
+	owner := map[netip.Addr]string{}
+	for _, v := range s.VIPs {
+		if old, ok := vips[vipKey(v.Name)]; ok {
+			bad("vip %q: same name or name hash as %q", v.Name, old)
+		}
+		vips[vipKey(v.Name)] = v.Name
+		if len(v.Addresses) == 0 {
+			bad("vip %q has no address", v.Name)
+		}
+		for _, a := range v.Addresses {
+			if !a.IsValid() || !a.Addr().Is4() {
+				bad("vip %q: address %v: want IPv4", v.Name, a)
+			} else if old, ok := owner[a.Addr()]; ok {
+				bad("vip %q: address %v belongs to vip %q", v.Name, a.Addr(), old)
+			}
+			owner[a.Addr()] = v.Name
+		}
+	}
+	for _, p := range s.Placements {
+		if _, ok := vips[vipKey(p.VIP)]; !ok {
+			bad("placement of unknown vip %q", p.VIP)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// State is what the guard sees and does, as the agent last heard.
+type State struct {
+	Connected bool   // the agent talks to a guard; when false, the rest is the last that was heard
+	Problem   string // why there is no guard, or why it took no Setup; empty when all is well
+	PID       int    // the guard's
+
+	Fit         bool // what the guard believes of its own agent
+	Silent      bool // just started: grants and claims nothing yet
+	RealTime    bool // runs as SCHED_FIFO
+	Locked      bool // memory locked
+	Profile     string
+	Lateness    time.Duration // worst wake-up of late
+	Gate        string        // "nftables", or why there is none
+	VotersIndex uint64        // of the newest Setup
+	Confirmed   uint64        // the lowest VotersIndex among all guards that hold or claim: the set of voters that is in force everywhere
+	Listen      string
+
+	Held      map[string]Holding // by VIP
+	Peers     map[string]PeerState
+	Conflicts []Conflict
+	Explain   map[string][]string // by VIP: why it is held here or not
+}
+
+// Holding is a VIP held by this node.
+type Holding struct {
+	Epoch     Epoch
+	Since     time.Time
+	LeaseLeft time.Duration
+}
+
+// PeerState is another node as this guard sees it.
+type PeerState struct {
+	Voter, Witness bool
+
+	Alive         bool // heard from within its detection time
+	Fit           bool // its agent says so, and its guard agrees
+	AgentAlive    bool
+	Resigned      bool // its guard has let go of everything: the node can be replaced at once
+	ConfirmedDead bool // a majority of voters has not heard from it, or it said itself that it is gone
+
+	Age         time.Duration // since the last heartbeat; negative when there never was one
+	RTT         time.Duration // the least one of late; zero when not known
+	Lateness    time.Duration // as told by the peer
+	Profile     string
+	MAC         string // of its VIP interface
+	Held        []string
+	VotersIndex uint64
+	Applied     uint64
+}
+
+// Conflict is somebody who claims a VIP.
+type Conflict struct {
+	VIP      string
+	Address  netip.Addr
+	MAC      string
+	Node     string // when the MAC is a peer's; empty for a stranger
+	At       time.Time
+	Count    int
+	Stranger bool // not one of ours: an alarm
+}
+
+func (c Conflict) String() string {
+	who := "a stranger"
+	if !c.Stranger {
+		who = c.Node
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s (%v) is claimed by %s (%s)", c.VIP, c.Address, c.MAC, who))
+}
