@@ -1,0 +1,282 @@
+package h1
+
+import "strconv"
+
+// Chunks copies a chunked body in canonical form: no extensions, no trailers, sizes without leading zeros, CR LF everywhere.
+// Its zero value is at the start of a body.
+type Chunks struct {
+	Raw bool // emit the data alone, for a body that ends with its connection
+
+	state    chunkState
+	digits   uint8
+	quoted   bool  // the extension's value is a quoted-string
+	size     int64 // of the chunk at hand; in data: what is missing of it
+	overhead int   // bytes of extensions and trailers so far
+}
+
+// Bounds of what is read and thrown away in one body, and of what Copy appends beyond the bytes it consumed.
+const (
+	maxChunkDigits   = 15
+	maxChunkOverhead = 16 << 10
+	ChunkSlack       = maxChunkDigits + 2
+)
+
+type chunkState uint8
+
+const (
+	atSize        chunkState = iota // before or among the digits
+	afterSize                       // white space before ";"
+	atExtName                       // after ";", white space
+	inExtName                       //
+	afterExt                        // white space after a name: "=", ";" or CR may follow
+	atExtValue                      // after "=", white space
+	inExtToken                      //
+	inExtQuoted                     //
+	inExtEscape                     // after "\" within quotes
+	afterValue                      // white space after a value, or a closed quote
+	atSizeLF                        //
+	inData                          //
+	atDataCR                        //
+	atDataLF                        //
+	atTrailer                       // at the start of a trailer line
+	inTrailerName                   //
+	inTrailerValue
+	atTrailerLF
+	atLastLF
+	chunksDone
+)
+
+// Reset makes c ready for another body. Raw stays.
+func (c *Chunks) Reset() { *c = Chunks{Raw: c.Raw} }
+
+// Done reports whether the body has ended, its trailers included.
+func (c *Chunks) Done() bool { return c.state == chunksDone }
+
+// Pending returns how many bytes of chunk data must follow before anything else. They may be passed on without Copy (spliced,
+// say) if Skip is told.
+func (c *Chunks) Pending() int64 {
+	if c.state != inData {
+		return 0
+	}
+	return c.size
+}
+
+// Skip says that n bytes of Pending were passed on as they are.
+func (c *Chunks) Skip(n int64) {
+	if c.state != inData || n > c.size {
+		panic("h1: skipped more than is pending")
+	}
+	if c.size -= n; c.size == 0 {
+		c.state = atDataCR
+	}
+}
+
+// Copy consumes src and appends what it means to dst, of which it needs room for len(src)+ChunkSlack bytes if it shall not
+// grow. It returns how much of src it consumed, which is all of it unless the body ended or is malformed. The chunk that ends
+// the body is appended when its last byte has been seen, never before.
+func (c *Chunks) Copy(dst, src []byte) (out []byte, n int, err Error) {
+	i := 0
+	for i < len(src) {
+		if c.state == inData {
+			k := int(min(int64(len(src)-i), c.size))
+			dst = append(dst, src[i:i+k]...)
+			i += k
+			if c.size -= int64(k); c.size == 0 {
+				c.state = atDataCR
+			}
+			continue
+		}
+		if c.state == chunksDone {
+			break
+		}
+		b := src[i]
+		i++
+		if err := c.step(b); err != OK {
+			return dst, i, err
+		}
+		switch {
+		case c.Raw:
+		case c.state == inData && b == '\n':
+			dst = strconv.AppendInt(dst, c.size, 16)
+			dst = append(dst, "\r\n"...)
+		case c.state == atSize && b == '\n':
+			dst = append(dst, "\r\n"...)
+		case c.state == chunksDone:
+			dst = append(dst, "0\r\n\r\n"...)
+		}
+	}
+	return dst, i, OK
+}
+
+// step takes one byte that is not chunk data.
+func (c *Chunks) step(b byte) Error {
+	switch c.state {
+	case atSize:
+		return c.stepSize(b)
+	case atSizeLF:
+		if b != '\n' {
+			return BareCR
+		}
+		c.digits = 0
+		if c.state = inData; c.size == 0 {
+			c.state = atTrailer
+		}
+	case atDataCR:
+		if b == '\n' {
+			return BareLF
+		}
+		if b != '\r' {
+			return BadChunkEnd
+		}
+		c.state = atDataLF
+	case atDataLF:
+		if b != '\n' {
+			return BareCR
+		}
+		c.state = atSize
+	case atTrailer, inTrailerName, inTrailerValue, atTrailerLF, atLastLF:
+		return c.stepTrailer(b)
+	default:
+		return c.stepExtension(b)
+	}
+	return OK
+}
+
+func (c *Chunks) stepSize(b byte) Error {
+	switch {
+	case class[b]&isHex != 0:
+		if c.digits++; c.digits > maxChunkDigits {
+			return BadChunkSize
+		}
+		c.size = c.size<<4 | int64(unhex(b))
+	case c.digits == 0:
+		return BadChunkSize
+	case b == '\r':
+		c.state = atSizeLF
+	case b == '\n':
+		return BareLF
+	case b == ';':
+		c.state = atExtName
+	case b == ' ' || b == '\t':
+		c.state = afterSize
+	default:
+		return BadChunkSize
+	}
+	return OK
+}
+
+// stepExtension checks chunk extensions (RFC 9112 7.1.1): *( BWS ";" BWS name [ BWS "=" BWS value ] ). Nobody needs them, and
+// what they hold is only safe to drop while it is what it seems.
+func (c *Chunks) stepExtension(b byte) Error {
+	if c.overhead++; c.overhead > maxChunkOverhead {
+		return ChunkOverhead
+	}
+	if b == '\n' {
+		return BareLF
+	}
+	space := b == ' ' || b == '\t'
+	token := class[b]&isToken != 0
+	switch c.state {
+	case atExtName:
+		switch {
+		case token:
+			c.state = inExtName
+		case !space:
+			return BadChunkExtension
+		}
+	case atExtValue:
+		switch {
+		case token:
+			c.state = inExtToken
+		case b == '"':
+			c.state = inExtQuoted
+		case !space:
+			return BadChunkExtension
+		}
+	case inExtQuoted:
+		switch {
+		case b == '"':
+			c.state = afterValue
+		case b == '\\':
+			c.state = inExtEscape
+		case b < 0x20 && b != '\t' || b == 0x7f:
+			return BadChunkExtension
+		}
+	case inExtEscape:
+		if b < 0x20 && b != '\t' || b == 0x7f {
+			return BadChunkExtension
+		}
+		c.state = inExtQuoted
+	default: // afterSize, inExtName, afterExt, inExtToken, afterValue
+		return c.extensionEnd(b, space, token)
+	}
+	return OK
+}
+
+// extensionEnd takes a byte where an extension, or the white space before one, may end.
+func (c *Chunks) extensionEnd(b byte, space, token bool) Error {
+	named := c.state == inExtName || c.state == afterExt
+	switch {
+	case token && (c.state == inExtName || c.state == inExtToken):
+	case space && c.state == inExtName:
+		c.state = afterExt
+	case space && c.state == inExtToken:
+		c.state = afterValue
+	case space:
+	case b == '=' && named:
+		c.state = atExtValue
+	case b == ';':
+		c.state = atExtName
+	case b == '\r' && c.state != afterSize: // white space at the end of a size line is what smugglers send
+		c.state = atSizeLF
+	default:
+		return BadChunkExtension
+	}
+	return OK
+}
+
+// stepTrailer checks trailer lines as strictly as header lines. They are dropped: nobody asked for them.
+func (c *Chunks) stepTrailer(b byte) Error {
+	if c.overhead++; c.overhead > maxChunkOverhead {
+		return ChunkOverhead
+	}
+	switch c.state {
+	case atTrailer:
+		switch {
+		case b == '\r':
+			c.state = atLastLF
+		case b == '\n':
+			return BareLF
+		case class[b]&isToken == 0:
+			return BadTrailer
+		default:
+			c.state = inTrailerName
+		}
+	case inTrailerName:
+		if b == ':' {
+			c.state = inTrailerValue
+		} else if class[b]&isToken == 0 {
+			return BadTrailer
+		}
+	case inTrailerValue:
+		switch {
+		case b == '\r':
+			c.state = atTrailerLF
+		case b == '\n':
+			return BareLF
+		case b < 0x20 && b != '\t' || b == 0x7f:
+			return BadTrailer
+		}
+	case atTrailerLF:
+		if b != '\n' {
+			return BareCR
+		}
+		c.state = atTrailer
+	case atLastLF:
+		if b != '\n' {
+			return BareCR
+		}
+		c.state = chunksDone
+	}
+	return OK
+}
