@@ -92,3 +92,6 @@ func (e *Edits) drops(name []byte) bool {
 	}
 	return false
 }
+
+// IsToken reports whether s is a token (RFC 9110 5.6.2): what a method or a field name may be.
+func IsToken(s string) bool { return s != "" && all([]byte(s), isToken) }
