@@ -19,9 +19,9 @@ type Config struct {
 
 // Pos is a place in a source file. Line and Column count from 1; Column counts characters.
 type Pos struct {
-	File   string
-	Line   int
-	Column int
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
 }
 
 // VIP is one virtual address (or several that move together), held by one node at a time.
@@ -113,7 +113,7 @@ type HeaderEdits struct {
 // Header is one field of a message head.
 type Header struct{ Name, Value string }
 
-// Pair is one exact match of a named value. Value "" is a value like any other.
+// Pair is one exact match of a named value. Value "" is a value like any other. The name of a header is in lower case.
 type Pair struct{ Name, Value string }
 
 // Route picks what happens to the requests that match all that it says. What is left empty matches everything.
@@ -216,7 +216,7 @@ type StickyTable struct {
 // StickyKey is what a sticky table is keyed by.
 type StickyKey struct {
 	Source string // "client", "header", "cookie", "query"
-	Name   string // of the header, cookie or query parameter
+	Name   string // of the header (in lower case), cookie or query parameter
 }
 
 // Server is one place where work gets done.

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+func (p *parser) vip(c *hclsyntax.Block) {
+	v := &VIP{Name: p.name(c, "public"), Pos: p.pos(c.DefRange())}
+	b := p.read(c, fmt.Sprintf("vip %q", v.Name))
+	if e := b.attr("address"); e != nil {
+		for _, t := range p.strs(e, `"address"`) {
+			if a, ok := p.vipAddress(t, b.has("interface")); ok {
+				v.Addresses = append(v.Addresses, a)
+				p.noteVIPAddress(v, a, t.rng)
+			}
+		}
+	} else {
+		p.errorf(b.header, `write address = "192.0.2.10/24"`, "%s has no address", b.what)
+	}
+	if e := b.attr("interface"); e != nil {
+		v.Interface, _ = b.interfaceName(e)
+	}
+	if e := b.attr("prefer"); e != nil {
+		for _, t := range p.strs(e, `"prefer"`) {
+			if !goodName(t.string) {
+				p.errorf(t.rng, "", "%q cannot be the name of a node", t.string)
+				continue
+			}
+			v.Prefer = append(v.Prefer, t.string)
+		}
+	}
+	b.refuse("failback", "leave it out: an address goes back only when its holder is gone")
+	b.refuse("group", `list the addresses that move together in one vip: address = ["192.0.2.10/24", "192.0.2.11/24"]`)
+	b.misplaced("password", `"password" is not needed`, "nodes know each other by the certificates of the cluster")
+	b.misplaced("virtual_router_id", `"virtual_router_id" is not needed`, "skein does not speak VRRP")
+	b.misplaced("priority", `"priority" is a word of VRRP`, `rank the nodes with prefer = ["lb1", "lb2"]`)
+	b.done()
+	if v.Name != "" && p.unique(c, v.Name, "vip") {
+		p.config.VIPs = append(p.config.VIPs, v)
+	}
+}
+
+// vipAddress reads an address that a node can hold, with its subnet's length.
+func (p *parser) vipAddress(t text, hasInterface bool) (netip.Prefix, bool) {
+	var none netip.Prefix
+	a, err := netip.ParsePrefix(t.string)
+	if err != nil {
+		if addr, err := netip.ParseAddr(t.string); err == nil {
+			if addr.Unmap().Is6() {
+				p.noIPv6(t, "an IPv6 address of a vip")
+			} else if addr.Is4In6() {
+				p.mapped(t, addr)
+			} else {
+				p.errorf(t.rng, fmt.Sprintf("write the length of its subnet too, as the interface has it: %q", t.string+"/24"),
+					"%q has no subnet", t.string)
+			}
+			return none, false
+		}
+		p.errorf(t.rng, `write an address and the length of its subnet, as in "192.0.2.10/24"`, "%q is not an address", t.string)
+		return none, false
+	}
+	addr := a.Addr()
+	switch {
+	case addr.Is4In6():
+		p.mapped(t, addr)
+	case addr.Is6():
+		p.noIPv6(t, "an IPv6 address of a vip")
+	case addr.IsLoopback():
+		p.errorf(t.rng, fmt.Sprintf("for a listener on this host alone, write bind = [%q] in the frontend", addr), "%s cannot move: it is a loopback address", addr)
+	case addr.IsMulticast(), addr.As4()[0] == 0, addr.As4()[0] >= 240:
+		p.errorf(t.rng, "", "%s is not the address of a host", addr)
+	case a.Bits() == 0:
+		p.errorf(t.rng, "write the length that the interface has, as in "+fmt.Sprintf("%q", addr.String()+"/24"), "%s is no subnet", a)
+	case a.Bits() < 31 && a.Masked().Addr() == addr:
+		p.errorf(t.rng, fmt.Sprintf("write the address itself, as in %q", fmt.Sprintf("%s/%d", addr.Next(), a.Bits())),
+			"%s is the address of the network, not of a host", addr)
+	case a.Bits() < 31 && last(a) == addr:
+		p.errorf(t.rng, "", "%s is the broadcast address of its network", addr)
+	case a.Bits() == 32 && !hasInterface:
+		p.errorf(t.rng, `write the length of the interface's subnet, or name the interface: interface = "eth0"`,
+			"%s says of no interface that it belongs there", a)
+	default:
+		return a, true
+	}
+	return none, false
+}
+
+// last is the last address of an IPv4 network.
+func last(n netip.Prefix) netip.Addr {
+	b := n.Addr().As4()
+	for i := n.Bits(); i < 32; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+func (p *source) noIPv6(t text, what string) {
+	p.unsupported(t.rng, what, "use an IPv4 address")
+}
+
+func (p *source) mapped(t text, addr netip.Addr) {
+	p.errorf(t.rng, fmt.Sprintf("write %s", addr.Unmap()), "%q is an IPv4 address in IPv6 clothes", t.string)
+}
+
+// interfaceName reads the name of a network interface.
+func (b *body) interfaceName(e hclsyntax.Expression) (string, bool) {
+	v, ok := b.str(e, `"interface"`)
+	if !ok {
+		return "", false
+	}
+	// The kernel's rule (dev_valid_name), and nothing that hurts in a log.
+	if v == "" || len(v) > 15 || v == "." || v == ".." || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' }) {
+		b.errorf(e.Range(), "an interface has 1 to 15 characters, as in \"eth0\"", "%q cannot be the name of an interface", v)
+		return "", false
+	}
+	return v, true
+}

@@ -1,0 +1,146 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+const (
+	// MaxSize bounds a configuration's text. Ten thousand servers take about one megabyte.
+	MaxSize = 4 << 20
+
+	// The HCL parser is recursive. The following bound its stack, far above what a person writes: brackets within brackets, and
+	// operators that nest to the right (!, -, ?, %{) within one pair of brackets.
+	maxNesting   = 64
+	maxOperators = 512
+)
+
+// source is one file with what was found in it so far.
+type source struct {
+	file  string
+	src   []byte
+	lines [][]byte // without their line ends
+	diags Diagnostics
+	words map[string][]string // kind of block -> every word it takes; what the reference documentation is tested against
+}
+
+func newSource(file string, src []byte) *source {
+	lines := bytes.Split(src, []byte("\n"))
+	for i, l := range lines {
+		lines[i] = bytes.TrimSuffix(l, []byte("\r"))
+	}
+	return &source{file: file, src: src, lines: lines, words: map[string][]string{}}
+}
+
+// parse reads the syntax. It returns nil when the tree is not worth looking at.
+func (s *source) parse() *hclsyntax.Body {
+	start := hcl.Range{Filename: s.file, Start: hcl.InitialPos, End: hcl.InitialPos}
+	if len(s.src) > MaxSize {
+		s.errorf(start, "split what belongs to different clusters", "the file has %d bytes, more than %d", len(s.src), MaxSize)
+		return nil
+	}
+	if t := bytes.TrimLeft(s.src, " \t\r\n"); strings.HasSuffix(s.file, ".json") || len(t) > 0 && t[0] == '{' {
+		s.errorf(start, `write HCL: frontend "shop" { ... }`, "JSON is not supported by this version")
+		return nil
+	}
+	if !s.shallow() {
+		return nil
+	}
+	f, diags := hclsyntax.ParseConfig(s.src, s.file, hcl.InitialPos)
+	for _, d := range diags {
+		s.syntax(d)
+	}
+	for _, d := range diags {
+		// After any other syntax error the tree lacks parts, and what is said about it would be wrong.
+		if d.Severity == hcl.DiagError && d.Summary != "Attribute redefined" {
+			return nil
+		}
+	}
+	return f.Body.(*hclsyntax.Body)
+}
+
+// shallow refuses a file that nests so deeply that the recursive parser could run out of stack, which no Go program survives.
+func (s *source) shallow() bool {
+	tokens, _ := hclsyntax.LexConfig(s.src, s.file, hcl.InitialPos)
+	var open []hclsyntax.TokenType
+	operators := 0
+	for _, t := range tokens {
+		switch t.Type {
+		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenTemplateInterp, hclsyntax.TokenOQuote,
+			hclsyntax.TokenOHeredoc:
+			open = append(open, t.Type)
+		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenTemplateSeqEnd, hclsyntax.TokenCQuote,
+			hclsyntax.TokenCHeredoc:
+			open = open[:max(0, len(open)-1)]
+		case hclsyntax.TokenNewline:
+			// A line ends an expression, but not within ( and [.
+			if len(open) == 0 || open[len(open)-1] == hclsyntax.TokenOBrace {
+				operators = 0
+			}
+		case hclsyntax.TokenTemplateControl:
+			open = append(open, t.Type)
+			operators++
+		case hclsyntax.TokenBang, hclsyntax.TokenMinus, hclsyntax.TokenQuestion:
+			operators++
+		}
+		if len(open) > maxNesting || operators > maxOperators {
+			s.errorf(t.Range, "", "this nests too deeply")
+			return false
+		}
+	}
+	return true
+}
+
+// syntax takes over a finding of the HCL parser, in our words: what HCL calls an argument is an attribute everywhere else.
+func (s *source) syntax(d *hcl.Diagnostic) {
+	rng := hcl.Range{Filename: s.file, Start: hcl.InitialPos, End: hcl.InitialPos}
+	if d.Subject != nil {
+		rng = *d.Subject
+	}
+	ours := strings.NewReplacer("An argument", "An attribute", "an argument", "an attribute", "Argument", "Attribute", "argument", "attribute",
+		"the language", "the configuration language")
+	summary, hint := ours.Replace(d.Summary), strings.TrimSuffix(ours.Replace(d.Detail), ".")
+	if r, n := utf8.DecodeRuneInString(summary); n > 0 {
+		summary = string(unicode.ToLower(r)) + summary[n:]
+	}
+	if d.Severity == hcl.DiagWarning {
+		s.warnf(rng, hint, "%s", summary)
+		return
+	}
+	s.errorf(rng, hint, "%s", summary)
+}
+
+func (s *source) errorf(rng hcl.Range, hint, format string, args ...any) {
+	s.report(Error, rng, hint, fmt.Sprintf(format, args...))
+}
+
+func (s *source) warnf(rng hcl.Range, hint, format string, args ...any) {
+	s.report(Warning, rng, hint, fmt.Sprintf(format, args...))
+}
+
+func (s *source) report(sev Severity, rng hcl.Range, hint, summary string) {
+	d := Diagnostic{Severity: sev, Pos: s.pos(rng), Summary: summary, Hint: hint, Width: 1}
+	if d.Pos.Line > len(s.lines) || d.Pos.Line == len(s.lines) && d.Pos.Line > 1 && len(s.lines[d.Pos.Line-1]) == 0 {
+		// The end of a file whose last line is complete: point behind that line.
+		d.Pos.Line = max(1, min(len(s.lines), d.Pos.Line)-1)
+		d.Pos.Column = utf8.RuneCount(s.lines[d.Pos.Line-1]) + 1
+	}
+	d.Line = string(s.lines[d.Pos.Line-1])
+	switch {
+	case rng.End.Line == rng.Start.Line && rng.End.Column > rng.Start.Column:
+		d.Width = rng.End.Column - rng.Start.Column
+	case rng.End.Line > rng.Start.Line:
+		d.Width = max(1, utf8.RuneCountInString(d.Line)-d.Pos.Column+1)
+	}
+	s.diags = append(s.diags, d)
+}
+
+func (s *source) pos(rng hcl.Range) Pos {
+	return Pos{File: s.file, Line: max(1, rng.Start.Line), Column: max(1, rng.Start.Column)}
+}
