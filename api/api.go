@@ -13,6 +13,7 @@ import (
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/internal/watch"
+	"github.com/skeinlb/skein/state"
 )
 
 // Proposer puts a command into the replicated log, wherever the leader is. It returns ErrNoLeader when there is none to take it,
@@ -54,6 +55,7 @@ type Operations interface {
 // Options is what a node gives to its API. All fields are required.
 type Options struct {
 	Self    string
+	Views   *watch.Value[*state.View]
 	Running *watch.Value[Running]
 	Report  func() NodeReport // must not block
 	Check   func(*config.Config) error

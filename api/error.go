@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/skeinlb/skein/config"
 )
 
 // What internal/node returns from a Proposer, so that callers can tell what went wrong. Others are reported as they are.
@@ -69,6 +71,27 @@ type Diagnostic struct {
 	Summary  string `json:"summary"`
 	Hint     string `json:"hint,omitempty"`
 	Source   string `json:"source,omitempty"` // the line
+}
+
+// Diagnostics are the findings of package config as documents.
+func Diagnostics(found config.Diagnostics) []Diagnostic {
+	out := []Diagnostic{}
+	for _, d := range found {
+		out = append(out, Diagnostic{
+			Severity: d.Severity.String(), File: d.Pos.File, Line: d.Pos.Line, Column: d.Pos.Column,
+			Width: d.Width, Summary: d.Summary, Hint: d.Hint, Source: d.Line,
+		})
+	}
+	return out
+}
+
+// Changes is the difference of two configurations as documents. Either may be nil.
+func Changes(old, new *config.Config) []Change {
+	out := []Change{}
+	for _, c := range config.Diff(old, new) {
+		out = append(out, Change{Kind: c.Kind.String(), Object: c.Object, Detail: c.Detail})
+	}
+	return out
 }
 
 func errorf(code Code, hint, format string, args ...any) *Error {

@@ -1,0 +1,207 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/skeinlb/skein/state"
+)
+
+// judge fills in the verdict, its reasons and the alarms. The order of the checks is the order in which an operator wants to read
+// them: what costs traffic first.
+func (s *Status) judge(f Facts) {
+	s.judgeQuorum()
+	s.judgeVIPs(f)
+	s.judgeBackends()
+	s.judgeNodes()
+	s.judgeServers()
+	s.judgeConfig(f)
+	s.judgeSize(f)
+	s.collectAlarms(f)
+}
+
+// because lowers the verdict and says why.
+func (s *Status) because(v Verdict, format string, args ...any) {
+	reason := fmt.Sprintf(format, args...)
+	if v == Down && s.Verdict != Down {
+		s.Verdict = Down
+	} else if s.Verdict == OK {
+		s.Verdict = v
+	}
+	s.Reasons = append(s.Reasons, reason)
+}
+
+func (s *Status) alarm(sev Severity, hint, format string, args ...any) {
+	s.Alarms = append(s.Alarms, Alarm{Severity: sev, What: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+func (s *Status) judgeQuorum() {
+	switch {
+	case s.AsOf.Quorum:
+	case s.Cluster.Voters > 0 && s.Cluster.Alive < s.Cluster.Needed:
+		s.because(Down, "no quorum: %d of %d voters alive, %d needed", s.Cluster.Alive, s.Cluster.Voters, s.Cluster.Needed)
+		s.alarm(Critical, "start the missing nodes again; `skein node list` says which",
+			"no quorum: nothing can be changed, and no address can move")
+	default:
+		s.because(Down, "no leader")
+		s.alarm(Critical, "an election takes a second; if it lasts, look at the agents' logs", "no leader: nothing can be changed")
+	}
+}
+
+func (s *Status) judgeVIPs(f Facts) {
+	for _, v := range s.VIPs {
+		var holders []string
+		for _, n := range s.Nodes {
+			if slices.Contains(n.Holds, v.Name) {
+				holders = append(holders, n.Name)
+			}
+		}
+		explain := fmt.Sprintf("`skein vip explain %s`", v.Name)
+		placed := f.Answers[v.Placed]
+		switch {
+		case len(holders) > 1:
+			s.because(Down, "vip %q is held by %s", v.Name, strings.Join(holders, " and "))
+			s.alarm(Critical, explain, "vip %q is held by more than one node", v.Name)
+		case len(holders) == 1 && holders[0] != v.Placed:
+			s.because(Degraded, "vip %q moves from %s to %s", v.Name, holders[0], v.Placed)
+		case len(holders) == 1:
+		case v.Placed == "":
+			s.because(Down, "vip %q is held by nobody: it has no place yet", v.Name)
+			s.alarm(Critical, explain, "vip %q has no node to hold it", v.Name)
+		case placed.Report == nil:
+			s.because(Down, "vip %q was placed on %s, which does not answer", v.Name, v.Placed)
+			s.alarm(Critical, explain, "it is not known whether %s holds vip %q", v.Placed, v.Name)
+		default:
+			s.because(Down, "vip %q is held by nobody: it is placed on %s", v.Name, v.Placed)
+			s.alarm(Critical, explain, "%s does not hold vip %q", v.Placed, v.Name)
+		}
+	}
+}
+
+func (s *Status) judgeBackends() {
+	for _, b := range s.Backends {
+		alive, known, admin := 0, 0, 0
+		for _, srv := range b.Servers {
+			switch srv.State {
+			case ServerUp, ServerUnchecked, ServerPartly:
+				alive, known = alive+1, known+1
+			case ServerDown:
+				known++
+			case ServerDrain, ServerDisabled:
+				known, admin = known+1, admin+1
+			}
+		}
+		if alive > 0 || known < len(b.Servers) {
+			continue
+		}
+		s.because(Down, "backend %q has no usable server", b.Name)
+		hint := fmt.Sprintf("`skein server list %s` says what each node sees", b.Name)
+		if admin > 0 {
+			hint = fmt.Sprintf("`skein server enable %s/NAME` brings one back", b.Name)
+		}
+		s.alarm(Critical, hint, "backend %q has no usable server: its clients get errors", b.Name)
+	}
+}
+
+func (s *Status) judgeNodes() {
+	for _, n := range s.Nodes {
+		if n.Summary == "" {
+			continue
+		}
+		s.because(Degraded, "%s %s", n.Name, n.Summary)
+		switch {
+		case n.Report == nil:
+			s.alarm(Critical, fmt.Sprintf("start it again, or `skein node remove %s` if it is gone for good", n.Name),
+				"%s %s", n.Name, n.Summary)
+		case !n.Report.Disk.OK:
+			s.alarm(Critical, "mend its disk and restart its agent: until then it acknowledges nothing", "%s: disk failed: %s",
+				n.Name, n.Report.Disk.Error)
+		case n.Report.Revision.Error != "":
+			s.alarm(Critical, "mend the cause, then `skein show > FILE` and `skein apply FILE` again",
+				"%s refused revision %d: %s", n.Name, n.Report.Revision.Committed, n.Report.Revision.Error)
+		}
+	}
+}
+
+func (s *Status) judgeServers() {
+	for _, b := range s.Backends {
+		for _, srv := range b.Servers {
+			switch srv.State {
+			case ServerDown:
+				s.because(Degraded, "server %s/%s is down", b.Name, srv.Name)
+			case ServerPartly:
+				var no []string
+				for _, seen := range srv.Seen {
+					if !seen.Up {
+						no = append(no, seen.Node)
+					}
+				}
+				s.because(Degraded, "server %s/%s is down for %s", b.Name, srv.Name, strings.Join(no, " and "))
+			}
+		}
+	}
+}
+
+func (s *Status) judgeConfig(f Facts) {
+	switch {
+	case f.View.ConfigError != nil:
+		s.because(Degraded, "%s cannot read revision %d", f.Self, s.Revision.Number)
+		s.alarm(Critical, "run the same version everywhere; `skein version` shows this one's",
+			"revision %d was written for another version: %v", s.Revision.Number, f.View.ConfigError)
+	case s.Revision.Number == 0:
+		s.because(Degraded, "no configuration yet")
+		s.alarm(Warning, "`skein apply FILE`", "no configuration was applied yet: nothing listens")
+	}
+}
+
+// judgeSize warns of clusters that cannot fail over. Two voters cannot elect: one death takes the majority.
+func (s *Status) judgeSize(f Facts) {
+	balancers := 0
+	for _, n := range f.View.Nodes {
+		if n.Role != state.Witness {
+			balancers++
+		}
+	}
+	const hint = "`skein cluster token` here, then `skein cluster join` on the new host"
+	switch {
+	case len(f.View.Nodes) == 1:
+		s.because(Degraded, "one node alone has no fail-over")
+		s.alarm(Warning, hint, "one node is not enough for fail-over: join two more")
+	case len(f.View.Nodes) == 2:
+		s.because(Degraded, "two nodes have no fail-over")
+		s.alarm(Warning, hint+" (role = \"witness\" is enough)", "two nodes are not enough for fail-over: join a third")
+	case balancers == 1:
+		s.because(Degraded, "one balancer alone has no fail-over")
+		s.alarm(Warning, hint, "the other nodes are witnesses and hold nothing: join a second balancer")
+	}
+}
+
+// collectAlarms adds what the nodes themselves raised, critical ones first.
+func (s *Status) collectAlarms(f Facts) {
+	for _, n := range s.Nodes {
+		if n.Report == nil {
+			continue
+		}
+		for _, a := range n.Report.Alarms {
+			if a.Node == "" {
+				a.Node = n.Name
+			}
+			if slices.Contains(s.Alarms, a) {
+				continue
+			}
+			if a.Severity == Critical {
+				s.because(Degraded, "%s: %s", a.Node, a.What)
+			}
+			s.Alarms = append(s.Alarms, a)
+		}
+	}
+	slices.SortStableFunc(s.Alarms, func(a, b Alarm) int { return rank(a.Severity) - rank(b.Severity) })
+}
+
+func rank(s Severity) int {
+	if s == Critical {
+		return 0
+	}
+	return 1
+}
