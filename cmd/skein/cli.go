@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/skeinlb/skein/api/client"
+)
+
+// cli is one invocation of the command: where it reads and writes, and the flags that every verb has.
+type cli struct {
+	in       io.Reader
+	out      io.Writer
+	errOut   io.Writer
+	env      func(string) string
+	now      func() time.Time
+	inTTY    bool // a human can be asked
+	outTTY   bool
+	errTTY   bool
+	outWidth func() int // of the terminal; 0: unlimited
+
+	// Flags of every verb.
+	socket string
+	output string
+
+	cl *client.Client // made by the first use
+}
+
+// newCLI is the cli of this process.
+func newCLI() *cli {
+	c := &cli{
+		in: os.Stdin, out: os.Stdout, errOut: os.Stderr,
+		env:    os.Getenv,
+		now:    time.Now,
+		inTTY:  term.IsTerminal(int(os.Stdin.Fd())),
+		outTTY: term.IsTerminal(int(os.Stdout.Fd())),
+		errTTY: term.IsTerminal(int(os.Stderr.Fd())),
+	}
+	c.outWidth = func() int {
+		if w, _, err := term.GetSize(int(os.Stdout.Fd())); c.outTTY && err == nil {
+			return w
+		}
+		return 0
+	}
+	return c
+}
+
+// run executes one command line and returns the exit code.
+func (c *cli) run(ctx context.Context, args []string) int {
+	root := c.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.errOut)
+	err := root.ExecuteContext(ctx)
+	if c.cl != nil {
+		c.cl.Close()
+	}
+	return c.finish(err)
+}
+
+// rootCommand is the tree of all verbs.
+func (c *cli) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "skein",
+		Short: "A clustered load balancer",
+		Long: `skein is a clustered load balancer in one binary: two or more hosts share virtual addresses,
+one configuration and their sticky sessions. When one of them falls, another takes its place.
+
+Every verb but "agent" and "run" asks the agent on this host, through its socket.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddGroup(
+		&cobra.Group{ID: groupDaily, Title: "Every day:"},
+		&cobra.Group{ID: groupObjects, Title: "Objects:"},
+		&cobra.Group{ID: groupNode, Title: "This node and its cluster:"},
+	)
+	root.PersistentFlags().StringVar(&c.socket, "socket", "",
+		"socket of the agent (default $SKEIN_SOCKET, else "+client.DefaultSocket+")")
+	root.PersistentFlags().StringVarP(&c.output, "output", "o", "", "table, wide, json, yaml or name (default table)")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return c.checkOutput() }
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(seeHelp(cmd), "%v", err) })
+	root.SetHelpCommandGroupID(groupNode)
+	root.SetCompletionCommandGroupID(groupNode)
+	root.AddCommand(c.commands()...)
+	nounsRefuse(root)
+	return root
+}
+
+const (
+	groupDaily   = "daily"
+	groupObjects = "objects"
+	groupNode    = "node"
+)
+
+// commands are the verbs and nouns below the root.
+func (c *cli) commands() []*cobra.Command {
+	return []*cobra.Command{
+		c.statusCommand(), c.checkCommand(), c.fmtCommand(), c.planCommand(), c.applyCommand(), c.showCommand(),
+		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.nodeCommand(),
+		c.clusterCommand(), c.versionCommand(),
+	}
+}
+
+// nounsRefuse makes every command that only groups others refuse a word that it does not know, with a suggestion.
+func nounsRefuse(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		nounsRefuse(sub)
+	}
+	if !cmd.HasSubCommands() {
+		return
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		hint := seeHelp(cmd)
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = fmt.Sprintf("did you mean `%s %s`?", cmd.CommandPath(), near[0])
+		}
+		return usagef(hint, "unknown command %q for `%s`", args[0], cmd.CommandPath())
+	}
+}
+
+func seeHelp(cmd *cobra.Command) string {
+	return fmt.Sprintf("`%s --help` shows how it is used", cmd.CommandPath())
+}
+
+// args checks the number of arguments; names are their words in the usage line, the last one may end in "..." for more.
+func args(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		more := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
+		usage := fmt.Sprintf("usage: %s", cmd.UseLine())
+		switch {
+		case len(given) < len(names):
+			return usagef(usage, "`%s` needs %s", cmd.CommandPath(), strings.TrimSuffix(names[len(given)], "..."))
+		case len(given) > len(names) && !more:
+			return usagef(usage, "`%s` does not take %q", cmd.CommandPath(), given[len(names)])
+		}
+		return nil
+	}
+}
+
+// node returns the client of the agent.
+func (c *cli) node() *client.Client {
+	if c.cl == nil {
+		path := c.socket
+		if path == "" {
+			path = c.env("SKEIN_SOCKET")
+		}
+		if path == "" {
+			path = client.DefaultSocket
+		}
+		c.cl = client.New(path)
+	}
+	return c.cl
+}
+
+// bounded is the time that a plain question to the agent may take.
+func bounded(cmd *cobra.Command) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(cmd.Context(), 15*time.Second)
+}
+
+// color says whether output may be coloured. Colour never says what a word does not say too.
+func (c *cli) color(tty bool) bool { return tty && c.env("NO_COLOR") == "" && c.env("TERM") != "dumb" }
+
+// readFile reads FILE; "-" is standard input. It returns the name for messages.
+func (c *cli) readFile(path string) (name string, text []byte, err error) {
+	if path == "-" {
+		text, err = io.ReadAll(io.LimitReader(c.in, maxText+1))
+		name = "stdin"
+	} else {
+		text, err = os.ReadFile(path)
+		name = path
+	}
+	switch {
+	case err != nil:
+		return name, nil, fmt.Errorf("read the configuration: %w", err)
+	case len(text) > maxText:
+		return name, nil, failf("", "%s is larger than %d MiB: this is not a configuration", name, maxText>>20)
+	}
+	return name, text, nil
+}
+
+// maxText is what the API takes as a configuration, with room for its JSON form.
+const maxText = 2 << 20
+
+// confirm shows nothing by itself: it asks whether to go on, after the caller has shown the effect. Where nobody can be asked it
+// refuses.
+func (c *cli) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !c.inTTY {
+		return failf("repeat the command with --yes to do it without being asked", "this needs a confirmation, and nobody can be asked here")
+	}
+	fmt.Fprintf(c.errOut, "%s [y/N] ", question)
+	line, err := bufio.NewReader(c.in).ReadString('\n')
+	if err != nil && line == "" {
+		return failf("", "nothing was changed")
+	}
+	if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
+		return failf("", "nothing was changed")
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skeinlb/skein/api"
+)
+
+func (c *cli) vipCommand() *cobra.Command {
+	noun := &cobra.Command{Use: "vip", Short: "Virtual addresses", GroupID: groupObjects}
+	ls := &cobra.Command{
+		Use:   "list",
+		Short: "Who holds which address",
+		Args:  args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := bounded(cmd)
+			defer cancel()
+			l, err := c.node().VIPs(ctx)
+			if err != nil {
+				return err
+			}
+			return c.show(view{
+				doc:   l,
+				draw:  func(wide bool) { c.drawList(c.vipTable(l.VIPs, wide), l.AsOf, "no virtual address is configured") },
+				names: func() []string { return names(l.VIPs, func(v api.VIPStatus) string { return v.Name }) },
+			})
+		},
+	}
+	explain := &cobra.Command{
+		Use:               "explain VIP",
+		Short:             "Why each node holds the address or does not",
+		Args:              args("VIP"),
+		ValidArgsFunction: c.complete(1, c.vipNames),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			ctx, cancel := bounded(cmd)
+			defer cancel()
+			ex, err := c.node().ExplainVIP(ctx, a[0])
+			if err != nil {
+				return err
+			}
+			return c.show(view{
+				doc:   ex,
+				draw:  func(bool) { c.drawExplanation(ex) },
+				names: func() []string { return []string{ex.VIP.Name} },
+			})
+		},
+	}
+	noun.AddCommand(ls, explain)
+	return noun
+}
+
+func (c *cli) drawExplanation(ex *api.Explanation) {
+	p := painter(c.color(c.outTTY))
+	v := ex.VIP
+	holder := p.paint(bad, "held by nobody")
+	if v.Holder != "" {
+		holder = "held by " + p.paint(good, v.Holder)
+		if s := c.ago(v.Since); s != "" {
+			holder += " for " + s
+		}
+	}
+	placed := "not placed yet"
+	if v.Placed != "" {
+		placed = fmt.Sprintf("placed on %s at epoch %s", v.Placed, v.Epoch)
+	}
+	fmt.Fprintf(c.out, "%s (%s) is %s; %s\n", p.paint(strong, v.Name), strings.Join(v.Addresses, ", "), holder, placed)
+	for _, n := range ex.Nodes {
+		fmt.Fprintf(c.out, "\n%s\n", p.paint(strong, n.Node))
+		for _, l := range n.Lines {
+			fmt.Fprintf(c.out, "  %s\n", clean(l))
+		}
+		if n.Error != "" {
+			fmt.Fprintf(c.out, "  %s\n", p.paint(bad, "cannot be asked: "+clean(n.Error)))
+		}
+	}
+	c.drawStale(ex.AsOf)
+}
+
+func (c *cli) backendCommand() *cobra.Command {
+	noun := &cobra.Command{Use: "backend", Short: "Sets of servers", GroupID: groupObjects}
+	noun.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "Backends, and which of their servers are usable",
+		Args:  args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := bounded(cmd)
+			defer cancel()
+			l, err := c.node().Backends(ctx)
+			if err != nil {
+				return err
+			}
+			return c.show(view{
+				doc:   l,
+				draw:  func(wide bool) { c.drawList(c.backendTable(l.Backends, wide), l.AsOf, "no backend is configured") },
+				names: func() []string { return names(l.Backends, func(b api.BackendStatus) string { return b.Name }) },
+			})
+		},
+	})
+	return noun
+}
+
+// drawList draws a table, or says that there is nothing to draw, and warns of an answer that may be old.
+func (c *cli) drawList(t *table, asOf api.AsOf, empty string) {
+	if len(t.rows) == 0 {
+		fmt.Fprintln(c.out, empty)
+	} else {
+		c.drawTable(t)
+	}
+	c.drawStale(asOf)
+}
+
+// drawStale marks an answer that was given without a quorum: it may be as old as its index.
+func (c *cli) drawStale(a api.AsOf) {
+	if a.Quorum {
+		return
+	}
+	p := painter(c.color(c.outTTY))
+	fmt.Fprintf(c.out, "\n%s\n", p.paint(warn, fmt.Sprintf("no quorum: as of index %d, as %s knows it", a.Index, a.Node)))
+}
+
+func names[T any](list []T, name func(T) string) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = name(v)
+	}
+	return out
+}

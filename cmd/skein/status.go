@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skeinlb/skein/api"
+)
+
+// watchEvery is how often -w draws the page anew.
+const watchEvery = time.Second
+
+func (c *cli) statusCommand() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "The whole cluster on one page",
+		GroupID: groupDaily,
+		Long: `The whole cluster on one page: is it well, and if not, why and what to do. It works on any node and without
+a quorum; "as of" says how old the answer is then.
+
+The exit code is 0 when all is well and 2 when something is degraded or down.`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch {
+				return c.watchStatus(cmd)
+			}
+			ctx, cancel := bounded(cmd)
+			defer cancel()
+			s, err := c.node().Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := c.show(c.statusView(s)); err != nil {
+				return err
+			}
+			if s.Verdict != api.OK {
+				return silent(exitDifference)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw it anew every second until interrupted")
+	return cmd
+}
+
+// watchStatus draws the page until it is interrupted. An agent that goes away is shown and waited for.
+func (c *cli) watchStatus(cmd *cobra.Command) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGPIPE)
+	defer stop()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		s, err := c.node().Status(ask)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if c.outTTY {
+			io.WriteString(c.out, "\x1b[H\x1b[2J")
+		}
+		if err != nil {
+			c.complain(err.Error(), "")
+		} else if err := c.show(c.statusView(s)); err != nil {
+			return err
+		} else if !c.outTTY && !c.machine() {
+			fmt.Fprintln(c.out)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c *cli) statusView(s *api.Status) view {
+	return view{
+		doc:   s,
+		draw:  func(wide bool) { c.drawStatus(s, wide) },
+		names: func() []string { return []string{string(s.Verdict)} },
+	}
+}
+
+// drawStatus is the page. It is read at three in the morning: what is wrong comes first, and every table below says who and why.
+func (c *cli) drawStatus(s *api.Status, wide bool) {
+	p := painter(c.color(c.outTTY))
+	fmt.Fprintln(c.out, c.headline(s, p))
+	if len(s.Reasons) > 1 {
+		for _, r := range s.Reasons[1:] {
+			fmt.Fprintf(c.out, "          %s\n", clean(r))
+		}
+	}
+	fmt.Fprintln(c.out)
+	c.drawFacts(s, p)
+	for _, section := range []*table{c.nodeTable(s.Nodes, wide), c.vipTable(s.VIPs, wide), c.backendTable(s.Backends, wide)} {
+		if len(section.rows) > 0 {
+			fmt.Fprintln(c.out)
+			c.drawTable(section)
+		}
+	}
+	if len(s.Alarms) > 0 {
+		fmt.Fprintln(c.out)
+		c.drawTable(alarmTable(s.Alarms))
+	}
+}
+
+// headline is the verdict in words, with the first reason.
+func (c *cli) headline(s *api.Status, p painter) string {
+	word, t := "OK", good
+	switch s.Verdict {
+	case api.Degraded:
+		word, t = "DEGRADED", warn
+	case api.Down:
+		word, t = "DOWN", bad
+	}
+	if len(s.Reasons) == 0 {
+		return p.paint(t, word+":") + " everything runs as configured"
+	}
+	return p.paint(t, word+":") + " " + clean(s.Reasons[0])
+}
+
+// drawFacts writes what concerns the cluster as a whole, one fact a line.
+func (c *cli) drawFacts(s *api.Status, p painter) {
+	fact := func(name, format string, args ...any) {
+		fmt.Fprintf(c.out, "%s %s\n", p.paint(dim, fmt.Sprintf("%-8s", name)), fmt.Sprintf(format, args...))
+	}
+	leader := "leader " + s.AsOf.Leader
+	if s.AsOf.Leader == "" {
+		leader = "no leader"
+	}
+	quorum := "quorum"
+	if !s.AsOf.Quorum {
+		quorum = p.paint(bad, "no quorum")
+	}
+	fact("cluster", "%s: %d of %s alive, %d needed; %s", quorum, s.Cluster.Alive, count(s.Cluster.Voters, "voter"), s.Cluster.Needed, leader)
+	fact("config", "%s", c.revisionWords(s.Revision))
+	fact("as of", "%s, index %d, asked %s", s.AsOf.At.Format("2006-01-02 15:04:05"), s.AsOf.Index, s.AsOf.Node)
+}
+
+// revisionWords is `revision 12 by root@lb1, 2h ago: "add s3"`.
+func (c *cli) revisionWords(r api.Revision) string {
+	if r.Number == 0 {
+		return "none yet"
+	}
+	s := fmt.Sprintf("revision %d", r.Number)
+	if r.Author != "" {
+		s += " by " + clean(r.Author)
+	}
+	if !r.At.IsZero() {
+		s += ", " + since(c.ago(r.At))
+	}
+	if r.Message != "" {
+		s += fmt.Sprintf(": %q", r.Message)
+	}
+	return s
+}
+
+// since turns a span into words: "2h ago", "now".
+func since(span string) string {
+	if span == "now" {
+		return span
+	}
+	return span + " ago"
+}
+
+func alarmTable(alarms []api.Alarm) *table {
+	t := newTable("ALARM", "WHAT")
+	for _, a := range alarms {
+		tn := warn
+		if a.Severity == api.Critical {
+			tn = bad
+		}
+		what := a.What
+		if a.Node != "" && !strings.Contains(what, a.Node) {
+			what = a.Node + ": " + what
+		}
+		t.row(toned(tn, string(a.Severity)), clean(what))
+		if a.Hint != "" {
+			t.note(plain, "-> "+clean(a.Hint))
+		}
+	}
+	return t
+}
+
+// nodeTable draws members. A node's trouble stands below it.
+func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
+	head := []string{"NODE", "STATE", "ROLE", "RAFT", "CONFIG", "UP", "HOLDS"}
+	if wide {
+		head = []string{"NODE", "STATE", "ROLE", "RAFT", "CONFIG", "UP", "ADDRESS", "VERSION", "HEARTBEAT", "GATE", "APPLIED", "FSYNC", "HOLDS"}
+	}
+	t := newTable(head...)
+	for _, n := range nodes {
+		state, tn := nodeState(&n)
+		cells := []any{n.Name, toned(tn, state), n.Role, raftWord(&n)}
+		r := n.Report
+		if r == nil {
+			r = &api.NodeReport{}
+		}
+		rev, up := "", ""
+		if n.Report != nil {
+			rev, up = fmt.Sprint(r.Revision.Running), c.ago(r.StartedAt)
+		}
+		cells = append(cells, rev, up)
+		if wide {
+			hb := r.Guard.Profile
+			if r.Guard.RealTime {
+				hb += " rt"
+			}
+			applied, fsync := "", ""
+			if n.Report != nil {
+				applied, fsync = fmt.Sprint(r.Raft.AppliedIndex), fmt.Sprintf("%.1fms", r.Disk.FsyncMs)
+			}
+			cells = append(cells, n.Address, r.Version, hb, r.Guard.Gate, applied, fsync)
+		}
+		t.row(append(cells, strings.Join(n.Holds, ", "))...)
+		if n.Summary != "" {
+			t.note(tn, clean(n.Summary))
+		}
+	}
+	return t
+}
+
+func nodeState(n *api.NodeStatus) (string, tone) {
+	switch {
+	case !n.Alive:
+		return "dead", bad
+	case !n.Reachable:
+		return "unreachable", bad
+	case n.Summary != "":
+		return "degraded", warn
+	}
+	return "ok", good
+}
+
+func raftWord(n *api.NodeStatus) string {
+	switch {
+	case n.Leader:
+		return "leader"
+	case n.Voter:
+		return "voter"
+	}
+	return "non-voter"
+}
+
+// vipTable draws virtual addresses.
+func (c *cli) vipTable(vips []api.VIPStatus, wide bool) *table {
+	head := []string{"VIP", "HOLDER", "SINCE", "ADDRESS", "FRONTENDS"}
+	if wide {
+		head = []string{"VIP", "HOLDER", "SINCE", "ADDRESS", "PLACED", "EPOCH", "INTERFACE", "PREFER", "FRONTENDS"}
+	}
+	t := newTable(head...)
+	for _, v := range vips {
+		holder := cell{text: v.Holder, tone: good}
+		if v.Holder == "" {
+			holder = toned(bad, "nobody")
+		}
+		cells := []any{v.Name, holder, c.ago(v.Since), strings.Join(v.Addresses, ", ")}
+		if wide {
+			cells = append(cells, v.Placed, v.Epoch, v.Interface, strings.Join(v.Prefer, ", "))
+		}
+		t.row(append(cells, strings.Join(v.Frontends, ", "))...)
+	}
+	return t
+}
+
+// backendTable draws backends. Servers that are not simply up stand below theirs, with who sees what and why.
+func (c *cli) backendTable(backends []api.BackendStatus, wide bool) *table {
+	t := newTable("BACKEND", "USABLE", "BALANCE", "STICKY", "CHECK", "USED BY")
+	for _, b := range backends {
+		tn := good
+		switch {
+		case b.Usable == 0:
+			tn = bad
+		case b.Usable < len(b.Servers):
+			tn = warn
+		}
+		t.row(b.Name, toned(tn, fmt.Sprintf("%d of %d", b.Usable, len(b.Servers))), b.Balance, b.Sticky, cmpOr(b.Check, "none"),
+			strings.Join(b.UsedBy, ", "))
+		for _, s := range b.Servers {
+			if wide || s.State != api.ServerUp && s.State != api.ServerUnchecked || s.WeightSet {
+				tn, words := c.serverWords(&s)
+				t.note(tn, words)
+			}
+		}
+	}
+	return t
+}
+
+func cmpOr(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// serverWords is one server in a sentence: "s2 down for 3m: connection refused (seen by lb1 and lb2)".
+func (c *cli) serverWords(s *api.ServerStatus) (tone, string) {
+	head := s.Name + " " + string(s.State)
+	tn := plain
+	switch s.State {
+	case api.ServerDrain, api.ServerDisabled:
+		tn = warn
+		head += adminWords(c, s)
+	case api.ServerDown:
+		tn = bad
+		head += c.sinceSeen(s)
+	case api.ServerPartly:
+		tn = warn
+		head = s.Name + " down for some nodes"
+	case api.ServerUnknown:
+		tn = warn
+		head += ": no node has reported on it"
+	}
+	if s.WeightSet {
+		head += fmt.Sprintf(", weight %d instead of the file's %d", s.Weight, s.FileWeight)
+	}
+	return tn, clean(head + whyDown(s))
+}
+
+func adminWords(c *cli, s *api.ServerStatus) string {
+	words := ""
+	if s.AdminBy != "" {
+		words = " by " + s.AdminBy
+	}
+	if !s.AdminAt.IsZero() {
+		words += ", " + since(c.ago(s.AdminAt))
+	}
+	return words
+}
+
+// sinceSeen is how long a server has been down for the node that noticed last.
+func (c *cli) sinceSeen(s *api.ServerStatus) string {
+	var last time.Time
+	for _, seen := range s.Seen {
+		if !seen.Up && seen.Since.After(last) {
+			last = seen.Since
+		}
+	}
+	if last.IsZero() {
+		return ""
+	}
+	return " for " + c.ago(last)
+}
+
+// whyDown groups the nodes that see a server down by what they say.
+func whyDown(s *api.ServerStatus) string {
+	var reasons []string
+	nodes := map[string][]string{}
+	for _, seen := range s.Seen {
+		if seen.Up {
+			continue
+		}
+		why := cmpOr(seen.Why, "no reason given")
+		if !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+		nodes[why] = append(nodes[why], seen.Node)
+	}
+	var parts []string
+	for _, why := range reasons {
+		parts = append(parts, fmt.Sprintf("%s (seen by %s)", why, list(nodes[why])))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(parts, "; ")
+}
