@@ -1,0 +1,249 @@
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+
+	"github.com/skeinlb/skein/state/sticky"
+)
+
+// A snapshot is
+//
+//	magic (6 bytes), format (2), then frames: length (4), checksum (4), payload; the last has length 0, and nothing follows it
+//
+// Integers are little-endian. A checksum is CRC-32C of everything before it and of its own payload, so that a frame that is wrong,
+// missing or out of place is found before a byte of it is used. The payloads, joined, are: length of the view (4), the view as JSON,
+// the sticky tables.
+const (
+	snapshotMagic  = "skein\n"
+	snapshotFormat = 1
+	maxFrame       = 1 << 20
+)
+
+// ErrSnapshot is the reason for refusing a snapshot that is damaged.
+var ErrSnapshot = errors.New("snapshot is damaged")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// image is a View as it stands in a snapshot: all of it, the secrets too, in an order that depends on nothing but what it holds.
+type image struct {
+	LogTime    uint64
+	Index      uint64
+	Cluster    Cluster
+	Revision   ConfigRevision
+	Scope      Scope
+	Nodes      []Node
+	Removed    map[string]string
+	Placements []Placement
+	Servers    []imageServer
+	Keys       Keys
+	CA         CA
+	Tokens     []imageToken
+}
+
+type imageServer struct {
+	ServerKey ServerFields
+	Admin     Admin
+}
+
+// ServerFields keeps a ServerKey's two names apart, which its text form does not.
+type ServerFields struct{ Backend, Server string }
+
+type imageToken struct {
+	Token
+	SecretHash []byte
+}
+
+type snapshot struct {
+	view    *View
+	logTime uint64
+	tables  *sticky.Frozen
+}
+
+// Release lets go of the tables. Persist must have returned.
+func (s *snapshot) Release() { s.tables.Release() }
+
+// Persist writes the snapshot.
+func (s *snapshot) Persist(w io.Writer) error {
+	v := s.view
+	im := image{
+		LogTime: s.logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
+		Removed: v.Removed, Placements: v.SortedPlacements(), Keys: v.Keys, CA: v.CA,
+	}
+	for k, a := range v.Servers {
+		im.Servers = append(im.Servers, imageServer{ServerFields(k), a})
+	}
+	slices.SortFunc(im.Servers, func(a, b imageServer) int { return ServerKey(a.ServerKey).Compare(ServerKey(b.ServerKey)) })
+	for _, t := range v.Tokens {
+		im.Tokens = append(im.Tokens, imageToken{t, t.SecretHash})
+	}
+	body, err := json.Marshal(im)
+	if err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	fw := &frameWriter{w: w}
+	head := binary.LittleEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat)
+	fw.sum = crc32.Update(0, castagnoli, head)
+	if _, err := w.Write(head); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	bw := bufio.NewWriterSize(fw, 256<<10) // which is the usual size of a frame
+	_, _ = bw.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(body))))
+	_, _ = bw.Write(body) // bufio keeps the first error for Flush
+	if err := s.tables.Write(bw); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	if err := bw.Flush(); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	if err := fw.frame(nil); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return nil
+}
+
+// frameWriter writes each Write as frames.
+type frameWriter struct {
+	w   io.Writer
+	sum uint32
+	buf []byte
+}
+
+func (f *frameWriter) Write(b []byte) (int, error) {
+	n := len(b)
+	for len(b) > 0 {
+		part := b[:min(len(b), maxFrame)]
+		if err := f.frame(part); err != nil {
+			return 0, err
+		}
+		b = b[len(part):]
+	}
+	return n, nil
+}
+
+func (f *frameWriter) frame(payload []byte) error {
+	f.buf = binary.LittleEndian.AppendUint32(f.buf[:0], uint32(len(payload)))
+	f.sum = crc32.Update(crc32.Update(f.sum, castagnoli, f.buf), castagnoli, payload)
+	f.buf = binary.LittleEndian.AppendUint32(f.buf, f.sum)
+	f.buf = append(f.buf, payload...)
+	_, err := f.w.Write(f.buf)
+	return err
+}
+
+// frameReader reads what frameWriter wrote and returns io.EOF only after the last frame, if nothing follows it.
+type frameReader struct {
+	r    io.Reader
+	sum  uint32
+	buf  []byte
+	rest []byte // of buf, not yet read
+	err  error
+}
+
+func (f *frameReader) Read(b []byte) (int, error) {
+	for len(f.rest) == 0 {
+		if f.err == nil {
+			f.err = f.next()
+		}
+		if f.err != nil {
+			return 0, f.err
+		}
+	}
+	n := copy(b, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+func (f *frameReader) next() error {
+	var head [8]byte
+	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+		return short(err)
+	}
+	size := binary.LittleEndian.Uint32(head[:])
+	if size > maxFrame {
+		return fmt.Errorf("%w: impossible length", ErrSnapshot)
+	}
+	f.buf = slices.Grow(f.buf[:0], int(size))[:size]
+	if _, err := io.ReadFull(f.r, f.buf); err != nil {
+		return short(err)
+	}
+	f.sum = crc32.Update(crc32.Update(f.sum, castagnoli, head[:4]), castagnoli, f.buf)
+	if f.sum != binary.LittleEndian.Uint32(head[4:]) {
+		return fmt.Errorf("%w: wrong checksum", ErrSnapshot)
+	}
+	if size == 0 {
+		if _, err := io.ReadFull(f.r, head[:1]); err != io.EOF {
+			return fmt.Errorf("%w: something follows its end", ErrSnapshot)
+		}
+		return io.EOF
+	}
+	f.rest = f.buf
+	return nil
+}
+
+// short turns the end of the file, where there must be more, into what it means.
+func short(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return fmt.Errorf("%w: truncated", ErrSnapshot)
+	}
+	return err
+}
+
+// readSnapshot reads a whole snapshot, and changes nothing in tables.
+func readSnapshot(r io.Reader, tables *sticky.Tables) (*View, uint64, *sticky.Loaded, error) {
+	head := make([]byte, len(snapshotMagic)+2)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return nil, 0, nil, short(err)
+	}
+	if !bytes.HasPrefix(head, []byte(snapshotMagic)) {
+		return nil, 0, nil, fmt.Errorf("%w: it does not begin as a snapshot does", ErrSnapshot)
+	}
+	if f := binary.LittleEndian.Uint16(head[len(snapshotMagic):]); f != snapshotFormat {
+		return nil, 0, nil, fmt.Errorf("snapshot has format %d, and this version of skein reads format %d: install the version that wrote it",
+			f, snapshotFormat)
+	}
+	fr := &frameReader{r: r, sum: crc32.Update(0, castagnoli, head)}
+	var n [4]byte
+	if _, err := io.ReadFull(fr, n[:]); err != nil {
+		return nil, 0, nil, short(err)
+	}
+	body, err := io.ReadAll(io.LimitReader(fr, int64(binary.LittleEndian.Uint32(n[:]))))
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	var im image
+	if err := json.Unmarshal(body, &im); err != nil {
+		return nil, 0, nil, fmt.Errorf("%w: view: %v", ErrSnapshot, err)
+	}
+	loaded, err := tables.Load(fr)
+	if err != nil {
+		if errors.Is(err, sticky.ErrCorrupt) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("%w: %w", ErrSnapshot, err)
+		}
+		return nil, 0, nil, err
+	}
+	v := &View{
+		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
+		Keys: im.Keys, CA: im.CA,
+	}
+	for _, p := range im.Placements {
+		v.Placements = with(v.Placements, p.VIP, p)
+	}
+	if len(im.Servers) > 0 {
+		v.Servers = make(map[ServerKey]Admin, len(im.Servers))
+	}
+	for _, s := range im.Servers {
+		v.Servers[ServerKey(s.ServerKey)] = s.Admin
+	}
+	for _, t := range im.Tokens {
+		t.Token.SecretHash = t.SecretHash
+		v.Tokens = append(v.Tokens, t.Token)
+	}
+	return v, im.LogTime, loaded, nil
+}
