@@ -1,0 +1,407 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// How a proposal can end without an answer of the machine. Unless it is ErrUnknownOutcome, nothing happened and trying again is safe.
+var (
+	ErrNoLeader       = errors.New("the cluster has no leader at the moment")
+	ErrNoQuorum       = errors.New("the cluster has no quorum: fewer than half of its voters can be reached")
+	ErrUnknownOutcome = errors.New("the connection was lost before the answer came: the change may or may not have been made")
+	ErrTooLarge       = errors.New("the command is too large")
+	ErrClosed         = errors.New("the node is shutting down")
+)
+
+const (
+	// maxCommand bounds one entry of the log: the largest configuration (4 MiB) as JSON with base64.
+	maxCommand = 6 << 20
+	// leaderWait is how long a proposal waits for a leader: an election that went wrong twice.
+	leaderWait = 5 * time.Second
+	// applyWait bounds the wait in front of raft's queue.
+	applyWait = 5 * time.Second
+	// dialWait bounds the way to a leader, which is on the local network and needs two round trips.
+	dialWait = time.Second
+	// answerWait bounds the wait for a leader's answer: in front of its queue, then an election lost meanwhile.
+	answerWait = 2 * applyWait
+	// maxForwards bounds the proposals that one peer has under way here.
+	maxForwards = 128
+)
+
+// answer is what came of a command: the machine's result and the index of the log entry.
+type answer struct {
+	result []byte
+	index  uint64
+}
+
+// Propose hands cmd to the leader, wherever it is, and returns the machine's result and the index of the log entry once the entry is
+// committed and applied there (AppliedIndex says how far this node is). It waits for a leader for some seconds.
+func (c *Cluster) Propose(ctx context.Context, cmd []byte) (result []byte, index uint64, err error) {
+	if len(cmd) > maxCommand {
+		return nil, 0, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(cmd), maxCommand)
+	}
+	b, err := c.ask(ctx, framePropose, cmd)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(b) < 8 {
+		return nil, 0, fmt.Errorf("answer of the leader: %w", errFrame)
+	}
+	return b[8:], binary.BigEndian.Uint64(b), nil
+}
+
+// ask puts a question to the leader: to this node itself or over the wire. It follows the leadership until the question has been
+// answered, and never asks twice what may have been done already.
+func (c *Cluster) ask(ctx context.Context, kind byte, body []byte) ([]byte, error) {
+	wait, cancel := context.WithTimeoutCause(ctx, leaderWait, ErrNoLeader)
+	defer cancel()
+	var last error
+	for {
+		l, next := c.leadership.Watch()
+		var err error
+		switch {
+		case c.closing():
+			return nil, ErrClosed
+		case l.Self:
+			var b []byte
+			if b, err = c.serve(ctx, peer{name: c.name}, kind, body); err == nil {
+				return b, nil
+			}
+		case l.Leader != "":
+			var b []byte
+			if b, err = c.links.ask(ctx, l.Leader, kind, body); err == nil {
+				return b, nil
+			}
+		default:
+			err = ErrNoLeader
+		}
+		if !errors.Is(err, ErrNoLeader) {
+			return nil, err
+		}
+		last = err
+		// Nothing was done. A little later, or as soon as the leadership changes, there may be a leader again.
+		retry := time.NewTimer(100 * time.Millisecond)
+		select {
+		case <-next:
+			retry.Stop()
+		case <-retry.C:
+		case <-c.stopping:
+			retry.Stop()
+			return nil, ErrClosed
+		case <-wait.Done():
+			retry.Stop()
+			if ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+				return nil, context.Cause(ctx)
+			}
+			if err := c.disk.refused(); err != nil {
+				return nil, err
+			}
+			return nil, c.leaderless(last)
+		}
+	}
+}
+
+// leaderless tells a missing quorum from a missing leader, as far as gossip knows.
+func (c *Cluster) leaderless(err error) error {
+	voters, alive := 0, 0
+	for _, m := range c.members.Get() {
+		if m.Voter {
+			voters++
+			if m.Alive {
+				alive++
+			}
+		}
+	}
+	if voters > 0 && alive <= voters/2 {
+		return fmt.Errorf("%w: %d of %d voters are alive", ErrNoQuorum, alive, voters)
+	}
+	return err
+}
+
+// serve answers a question on the leader. ErrNoLeader means that this node is not (or no longer) it, and that nothing was done.
+func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) ([]byte, error) {
+	switch kind {
+	case framePropose:
+		a, err := c.apply(ctx, body)
+		if err != nil {
+			return nil, err
+		}
+		return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(a.result)), a.index), a.result...), nil
+	case frameJoin:
+		return c.admit(ctx, body)
+	case frameRenew:
+		return c.renewFor(from, body)
+	case frameIndex:
+		return binary.BigEndian.AppendUint64(nil, c.raft.AppliedIndex()), nil
+	}
+	return nil, errFrame
+}
+
+// apply puts a command into the log. It only works on the leader.
+func (c *Cluster) apply(ctx context.Context, cmd []byte) (answer, error) {
+	if err := c.disk.refused(); err != nil {
+		return answer{}, err
+	}
+	if len(cmd) > maxCommand {
+		return answer{}, ErrTooLarge
+	}
+	f := c.raft.Apply(cmd, applyWait)
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends when raft has decided, or has stepped down for want of a quorum (500 ms)
+	select {
+	case err := <-done:
+		switch {
+		case err == nil:
+			b, _ := f.Response().([]byte)
+			return answer{b, f.Index()}, nil
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+			return answer{}, ErrNoLeader
+		case errors.Is(err, ErrDisk):
+			return answer{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+		}
+		return answer{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
+	case <-ctx.Done():
+		return answer{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, context.Cause(ctx))
+	}
+}
+
+// Codes of frameRefused. Numbers are on the wire.
+const (
+	codeOther byte = iota
+	codeNoLeader
+	codeUnknown
+	codeDisk
+	codeJoin
+	codeTooLarge
+)
+
+var codes = map[byte]error{
+	codeNoLeader: ErrNoLeader, codeUnknown: ErrUnknownOutcome, codeDisk: ErrDisk, codeJoin: ErrJoinRefused, codeTooLarge: ErrTooLarge,
+}
+
+func encodeRefusal(err error) []byte {
+	code := codeOther
+	for _, c := range []byte{codeUnknown, codeNoLeader, codeDisk, codeJoin, codeTooLarge} {
+		if errors.Is(err, codes[c]) {
+			code = c
+			break
+		}
+	}
+	return append([]byte{code}, err.Error()...)
+}
+
+// refusal is an error that came over the wire: the text of the node that said it, and its code for errors.Is.
+type refusal struct {
+	text string
+	is   error
+}
+
+func (r *refusal) Error() string { return r.text }
+func (r *refusal) Unwrap() error { return r.is }
+
+func decodeRefusal(b []byte) error {
+	if len(b) == 0 {
+		return errFrame
+	}
+	return &refusal{text: string(b[1:]), is: codes[b[0]]}
+}
+
+// serveForward answers a peer's questions until the connection ends. Each runs by itself: one slow answer holds up no other.
+func (c *Cluster) serveForward(conn *tls.Conn, p peer) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(io.ErrUnexpectedEOF)
+
+	var mu sync.Mutex // one writer at a time
+	slots := make(chan struct{}, maxForwards)
+	r := bufio.NewReader(conn)
+	for {
+		f, err := readFrame(r, maxFrame)
+		if err != nil {
+			return
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			b, err := c.serve(ctx, p, f.kind, f.body)
+			reply := frame{kind: frameOK, id: f.id, body: b}
+			if err != nil {
+				reply = frame{kind: frameRefused, id: f.id, body: encodeRefusal(err)}
+			}
+			buf := appendFrame(nil, reply)
+			mu.Lock()
+			defer mu.Unlock()
+			conn.SetWriteDeadline(time.Now().Add(handshakeTime))
+			if _, err := conn.Write(buf); err != nil {
+				conn.Close()
+			}
+		})
+	}
+}
+
+// links holds the connection over which this node asks the leader. There is one: questions carry an id, and a new leader makes
+// a new link.
+type links struct {
+	dial func(ctx context.Context, node, alpn string) (net.Conn, error)
+
+	mu sync.Mutex
+	// mu guards the following.
+	node   string
+	link   *link
+	wg     sync.WaitGroup
+	closed bool
+}
+
+// link is one connection with questions under way.
+type link struct {
+	conn net.Conn
+
+	wmu sync.Mutex // one writer at a time
+
+	mu sync.Mutex
+	// mu guards the following.
+	next    uint64
+	pending map[uint64]chan frame // closed without a frame: the connection is gone
+	err     error
+}
+
+// get returns a link to node, and opens one if need be.
+func (l *links) get(ctx context.Context, node string) (*link, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	if l.link != nil && l.node == node && l.link.alive() {
+		return l.link, nil
+	}
+	if l.link != nil {
+		l.link.conn.Close()
+		l.link = nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	conn, err := l.dial(ctx, node, ALPNForward)
+	if err != nil {
+		return nil, err
+	}
+	k := &link{conn: conn, pending: map[uint64]chan frame{}}
+	l.wg.Go(k.read)
+	l.node, l.link = node, k
+	return k, nil
+}
+
+// follow drops the link to a former leader a moment after there is a new one: its late answers still count, but nobody waits for
+// one that died.
+func (l *links) follow(leader string) {
+	if leader == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.link; k != nil && l.node != leader {
+		time.AfterFunc(200*time.Millisecond, func() { k.conn.Close() })
+	}
+}
+
+func (l *links) close() {
+	l.mu.Lock()
+	l.closed = true
+	if l.link != nil {
+		l.link.conn.Close()
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+}
+
+// ask puts one question to node. ErrNoLeader: nothing was done.
+func (l *links) ask(ctx context.Context, node string, kind byte, body []byte) ([]byte, error) {
+	k, err := l.get(ctx, node)
+	if err != nil {
+		if errors.Is(err, ErrClosed) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w (the last one, %s, does not answer: %w)", ErrNoLeader, node, err)
+	}
+	ch := make(chan frame, 1)
+	k.mu.Lock()
+	if k.err != nil {
+		k.mu.Unlock()
+		return nil, fmt.Errorf("%w (connection to %s: %w)", ErrNoLeader, node, k.err)
+	}
+	k.next++
+	id := k.next
+	k.pending[id] = ch
+	k.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	k.wmu.Lock()
+	k.conn.SetWriteDeadline(time.Now().Add(rpcTimeout))
+	_, err = k.conn.Write(appendFrame(nil, frame{kind: kind, id: id, body: body}))
+	k.wmu.Unlock()
+	if err != nil {
+		k.conn.Close() // a part of it may have left; what was read of it decides nothing without the rest, but a full one might
+	}
+	select {
+	case f, ok := <-ch:
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("%w (leader %s)", ErrUnknownOutcome, node)
+		case f.kind == frameOK:
+			return f.body, nil
+		case f.kind == frameRefused:
+			return nil, decodeRefusal(f.body)
+		}
+		return nil, errFrame
+	case <-ctx.Done():
+		k.mu.Lock()
+		delete(k.pending, id)
+		k.mu.Unlock()
+		return nil, fmt.Errorf("%w (leader %s: %w)", ErrUnknownOutcome, node, context.Cause(ctx))
+	}
+}
+
+func (k *link) alive() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.err == nil
+}
+
+// read hands out answers until the connection ends.
+func (k *link) read() {
+	r := bufio.NewReader(k.conn)
+	for {
+		f, err := readFrame(r, maxFrame)
+		k.mu.Lock()
+		if err != nil {
+			k.err = err
+			for _, ch := range k.pending {
+				close(ch)
+			}
+			k.pending = nil
+			k.mu.Unlock()
+			k.conn.Close()
+			return
+		}
+		ch := k.pending[f.id]
+		delete(k.pending, f.id)
+		k.mu.Unlock()
+		if ch != nil {
+			ch <- f
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// rpcTimeout bounds one exchange between two rafts, dialing included; a snapshot gets more by its size. It is no detector.
+const rpcTimeout = 3 * time.Second
+
+// stream is raft's view of the one port. Raft's addresses are only hints: a connection goes to the node of that name, wherever the
+// replicated state says it is, and the certificate at the other end must name it.
+type stream struct {
+	*queue
+	dial func(ctx context.Context, node string) (net.Conn, error)
+}
+
+func (s stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return s.dial(ctx, string(address))
+}
+
+// byName makes raft dial names.
+type byName struct{}
+
+func (byName) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	return raft.ServerAddress(id), nil
+}
+
+// transport is raft's network transport with three things added: a TimeoutNow that comes from this node itself (elect), votes that
+// are asked for again when a pooled connection turns out to be dead, and silence once the disk has failed.
+type transport struct {
+	*raft.NetworkTransport
+	rpcs chan raft.RPC
+	disk *disk
+	stop chan struct{}
+	done chan struct{}
+}
+
+func newTransport(s stream, d *disk, log hclog.Logger) *transport {
+	t := &transport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			ServerAddressProvider:   byName{},
+			Stream:                  s,
+			MaxPool:                 3,
+			Timeout:                 rpcTimeout,
+			Logger:                  log,
+			MsgpackUseNewTimeFormat: true,
+		}),
+		rpcs: make(chan raft.RPC),
+		disk: d,
+		stop: make(chan struct{}),
+		done: make(chan struct{}),
+	}
+	go t.pass()
+	return t
+}
+
+// pass moves what arrives to raft, until close.
+func (t *transport) pass() {
+	defer close(t.done)
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			if err := t.disk.refused(); err != nil {
+				rpc.Respond(nil, err)
+				continue
+			}
+			if v, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && v.Term == 0 {
+				rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: v.RPCHeader}, nil) // see warm
+				continue
+			}
+			select {
+			case t.rpcs <- rpc:
+			case <-t.stop:
+				rpc.Respond(nil, raft.ErrRaftShutdown)
+				return
+			}
+		case <-t.stop:
+			return
+		}
+	}
+}
+
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+func (t *transport) Close() error {
+	select {
+	case <-t.stop:
+		return nil
+	default:
+	}
+	close(t.stop)
+	err := t.NetworkTransport.Close()
+	<-t.done
+	return err
+}
+
+// elect makes raft start an election now, as if the leader had asked for it: without a pre-vote, and with the other voters allowed
+// to vote although they may still believe in the leader. The log and the votes decide as always.
+func (t *transport) elect(ctx context.Context) error {
+	answer := make(chan raft.RPCResponse, 1)
+	rpc := raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, RespChan: answer}
+	select {
+	case t.rpcs <- rpc:
+	case <-t.stop:
+		return raft.ErrRaftShutdown
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case r := <-answer:
+		return r.Error
+	case <-t.stop:
+		return raft.ErrRaftShutdown
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// again repeats an exchange that failed at once. Raft keeps idle connections, and a peer that restarted has closed its ends: the
+// first use of each fails. One lost vote of three costs an election timeout of 1-2 s, so it is asked for again; a vote asked for
+// twice in one term is the same vote. There are at most MaxPool dead connections.
+func again(f func() error) error {
+	var err error
+	for range 4 {
+		start := time.Now()
+		if err = f(); err == nil || errors.Is(err, raft.ErrTransportShutdown) || time.Since(start) > rpcTimeout/4 {
+			return err
+		}
+	}
+	return err
+}
+
+func (t *transport) RequestVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := t.disk.refused(); err != nil {
+		return err
+	}
+	return again(func() error { return t.NetworkTransport.RequestVote(id, addr, args, resp) })
+}
+
+func (t *transport) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.disk.refused(); err != nil {
+		return err
+	}
+	return again(func() error { return t.NetworkTransport.RequestPreVote(id, addr, args, resp) })
+}
+
+// warm exchanges a greeting with a voter, so that a connection to it lies ready when a vote is needed: followers otherwise never
+// talk to each other, and the handshake would come on top of a fail-over. The greeting is a pre-vote for term 0, which pass answers.
+func (t *transport) warm(id raft.ServerID, self raft.ServerID) error {
+	args := raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self)}}
+	var resp raft.RequestPreVoteResponse
+	return t.RequestPreVote(id, "", &args, &resp)
+}

@@ -1,0 +1,175 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/skeinlb/skein/state"
+)
+
+const (
+	// dropAfter leaves a removed node the time to learn from the log that it was removed, before its connections are cut. New
+	// connections are refused at once.
+	dropAfter = 2 * time.Second
+	// stallAfter is how long a leader's write may hang before another node is asked to lead. Raft itself would keep leading: its
+	// heartbeats need no disk.
+	stallAfter = 2 * time.Second
+)
+
+// followViews cuts the connections of removed nodes and tells the state where this node is, should its address have changed.
+func (c *Cluster) followViews(ctx context.Context) {
+	tick := time.NewTicker(dropAfter)
+	defer tick.Stop()
+	removed := 0
+	for {
+		v, next := c.opt.Views.Watch()
+		c.wake()
+		if v != nil && len(v.Removed) != removed {
+			removed = len(v.Removed)
+			later := time.AfterFunc(dropAfter, c.mux.drop)
+			defer later.Stop()
+		}
+		c.moved(ctx, v)
+		select {
+		case <-next:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// moved puts this node's address right in the replicated state when node.hcl says another one than when it joined.
+func (c *Cluster) moved(ctx context.Context, v *state.View) {
+	if v == nil || c.leadership.Get().Leader == "" {
+		return
+	}
+	n, ok := v.Node(c.name)
+	if !ok || n.Advertise == c.opt.Advertise && n.Role == c.opt.Role {
+		return
+	}
+	was := n
+	n.Advertise, n.Role = c.opt.Advertise, c.opt.Role
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	if err := c.propose(ctx, state.PutNode{Node: n}); err != nil {
+		c.log.Warn("tell the cluster about this node's change", "addr", n.Advertise, "role", n.Role, "err", err)
+		return
+	}
+	c.log.Info("node changed", "addr", n.Advertise, "role", n.Role, "was_addr", was.Advertise, "was_role", was.Role)
+}
+
+// watchDisk takes a node whose disk failed out of the log, and asks another one to lead while a write hangs.
+func (c *Cluster) watchDisk(ctx context.Context) {
+	tick := time.NewTicker(stallAfter / 4)
+	defer tick.Stop()
+	stalled := false
+	for {
+		err, next := c.disk.state.Watch()
+		if err != nil {
+			c.log.Error("disk failed: this node acknowledges nothing any more; mend the disk and restart it", "err", err)
+			if c.leadership.Get().Self {
+				c.callElection()
+			}
+			c.raft.Shutdown() // Run waits for it
+			return
+		}
+		hangs := c.disk.stalled(time.Now()) > stallAfter
+		if hangs != stalled {
+			stalled = hangs
+			c.log.Warn("disk", "hangs", hangs)
+			if hangs && c.raft.State() == raft.Leader {
+				c.callElection()
+			}
+		}
+		select {
+		case <-next:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// snapshots takes a snapshot when the log has grown by snapshotBytes: raft itself only counts entries, and a batch of sticky
+// entries is a thousand times as long as a placement.
+func (c *Cluster) snapshots(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if c.store.written.Load() < snapshotBytes || c.disk.refused() != nil {
+			continue
+		}
+		c.store.written.Store(0)
+		if err := c.trail(); err != nil {
+			c.log.Warn("set how much of the log is kept", "err", err)
+		}
+		if err := c.raft.Snapshot().Error(); err != nil && ctx.Err() == nil {
+			c.log.Warn("take a snapshot", "err", err)
+		}
+	}
+}
+
+// trail makes raft keep about trailingBytes of log behind the next snapshot.
+func (c *Cluster) trail() error {
+	first, last, size := c.store.extent()
+	keep := uint64(trailingMax)
+	if n := last - first + 1; size > trailingBytes && first != 0 {
+		keep = min(max(n*trailingBytes/size, trailingMin), trailingMax)
+	}
+	rc := raft.ReloadableConfig{
+		TrailingLogs:      keep,
+		SnapshotInterval:  snapshotInterval,
+		SnapshotThreshold: snapshotThreshold,
+		HeartbeatTimeout:  raftTimeout,
+		ElectionTimeout:   raftTimeout,
+	}
+	return c.raft.ReloadConfig(rc)
+}
+
+// Stats returns figures for people. They are not of one instant.
+func (c *Cluster) Stats() Stats {
+	s := Stats{Write: c.store.latency.stats(), Certificate: c.identity.Load().leaf.NotAfter}
+	_, s.Last, s.LogBytes = c.store.extent()
+	if c.running() != nil {
+		s.State = "shutdown"
+		return s
+	}
+	switch c.raft.State() {
+	case raft.Leader:
+		s.State = "leader"
+	case raft.Candidate:
+		s.State = "candidate"
+	case raft.Follower:
+		s.State = "follower"
+	default:
+		s.State = "shutdown"
+	}
+	s.Term, s.Commit, s.Applied = c.raft.CurrentTerm(), c.raft.CommitIndex(), c.raft.AppliedIndex()
+	if at := c.raft.LastContact(); s.State != "leader" && !at.IsZero() {
+		s.LastContact = time.Since(at)
+	}
+	s.SnapshotIndex, _ = strconv.ParseUint(c.raft.Stats()["last_snapshot_index"], 10, 64)
+	s.Voters = len(c.voters())
+	return s
+}
+
+func (l *latency) stats() WriteStats {
+	l.mu.Lock()
+	ds := slices.Clone(l.ring[:min(l.n, len(l.ring))])
+	l.mu.Unlock()
+	if len(ds) == 0 {
+		return WriteStats{}
+	}
+	slices.Sort(ds)
+	return WriteStats{P50: ds[len(ds)/2], P99: ds[len(ds)*99/100], Max: ds[len(ds)-1]}
+}

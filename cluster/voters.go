@@ -1,0 +1,130 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/skeinlb/skein/state"
+)
+
+// caughtUp is how many entries a node may be behind before it becomes a voter. One that is further behind would hold up commits.
+const caughtUp = 256
+
+// followVoters makes raft's configuration follow the members of the replicated state while this node leads: one change at a time,
+// the next one after the holders' guards have confirmed the last.
+func (c *Cluster) followVoters(ctx context.Context) {
+	tick := time.NewTicker(time.Second) // guards that confirm, nodes that catch up
+	defer tick.Stop()
+	said := "" // the reason why not, once
+	for {
+		l, leaders := c.leadership.Watch()
+		_, views := c.opt.Views.Watch()
+		if l.Self && l.Barrier {
+			again, err := c.changeVoters(ctx)
+			if err != nil && ctx.Err() == nil && err.Error() != said {
+				c.log.Info("the voters do not follow the members yet", "err", err)
+				said = err.Error()
+			}
+			if again {
+				continue
+			}
+		}
+		select {
+		case <-leaders:
+		case <-views:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// changeVoters makes at most one change. again: there may be more to do at once.
+func (c *Cluster) changeVoters(ctx context.Context) (again bool, err error) {
+	v := c.view()
+	if !v.Founded() {
+		return false, nil
+	}
+	f := c.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return false, err
+	}
+	if !c.opt.Confirmed(f.Index()) {
+		return false, nil
+	}
+	var now []state.Member
+	var unready error
+	for _, s := range f.Configuration().Servers {
+		m := state.Member{Name: string(s.ID), Voter: s.Suffrage == raft.Voter}
+		m.Addr, _ = netip.ParseAddrPort(string(s.Address)) // an address that cannot be read is none, and is put right
+		if !m.Voter && len(v.Nodes) > 2 {
+			behind, err := c.behind(ctx, m.Name)
+			if err == nil && behind > caughtUp {
+				err = fmt.Errorf("%d entries behind", behind)
+			}
+			if err != nil {
+				unready = errors.Join(unready, fmt.Errorf("%s cannot vote yet: %w", m.Name, err))
+			}
+			m.Ready = err == nil
+		}
+		now = append(now, m)
+	}
+	step, ok := state.Voters(v.Nodes, now, c.name)
+	if !ok {
+		return false, unready
+	}
+	id, addr := raft.ServerID(step.Name), raft.ServerAddress(step.Addr.String())
+	var change raft.IndexFuture
+	switch step.Kind {
+	case state.AddNonvoter:
+		change = c.raft.AddNonvoter(id, addr, f.Index(), applyWait)
+	case state.AddVoter:
+		change = c.raft.AddVoter(id, addr, f.Index(), applyWait)
+	case state.Demote:
+		change = c.raft.DemoteVoter(id, f.Index(), applyWait)
+	case state.RemoveMember:
+		if step.Name == c.name {
+			return false, c.Transfer("") // the next leader does it
+		}
+		change = c.raft.RemoveServer(id, f.Index(), applyWait)
+	default:
+		return false, fmt.Errorf("change of voters %v is not known", step)
+	}
+	if err := change.Error(); err != nil {
+		return false, fmt.Errorf("%v %s: %w", step.Kind, step.Name, err)
+	}
+	c.log.Info("voters changed", "change", step.Kind, "peer", step.Name, "index", change.Index())
+	c.wake()
+	return true, nil
+}
+
+// behind asks a node how many entries it has yet to apply.
+func (c *Cluster) behind(ctx context.Context, node string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	conn, err := c.dial(ctx, node, ALPNForward)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(rpcTimeout))
+	if _, err := conn.Write(appendFrame(nil, frame{kind: frameIndex})); err != nil {
+		return 0, err
+	}
+	f, err := readFrame(bufio.NewReader(conn), maxFrame)
+	if err != nil {
+		return 0, err
+	}
+	if f.kind != frameOK || len(f.body) != 8 {
+		return 0, errFrame
+	}
+	applied, want := binary.BigEndian.Uint64(f.body), c.raft.CommitIndex()
+	return want - min(want, applied), nil
+}
