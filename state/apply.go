@@ -46,7 +46,9 @@ func (v *View) setConfig(c SetConfig) Result {
 	}
 	v.Scope = c.Scope
 	slices.Sort(v.Scope.VIPs)
+	v.Scope.VIPs = slices.Compact(v.Scope.VIPs)
 	slices.SortFunc(v.Scope.Servers, ServerKey.Compare)
+	v.Scope.Servers = slices.Compact(v.Scope.Servers)
 
 	var notes []string
 	if gone := missing(v.Servers, ServerKey.Compare, v.Scope.HasServer); len(gone) > 0 {
@@ -112,7 +114,13 @@ func (v *View) expect(vip string, e Epoch) Result {
 	if now == e {
 		return Result{}
 	}
-	r := refuse(StaleEpoch, "vip %q was placed at %v, and this was decided at %v", vip, now, e)
+	placed := func(e Epoch) string {
+		if e == (Epoch{}) {
+			return "on no node"
+		}
+		return "placed at " + e.String()
+	}
+	r := refuse(StaleEpoch, "vip %q is %s now, and this was decided when it was %s", vip, placed(now), placed(e))
 	r.Epoch = now
 	return r
 }

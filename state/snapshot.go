@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/skeinlb/skein/state/sticky"
@@ -43,22 +44,52 @@ type image struct {
 	Removed    map[string]string
 	Placements []Placement
 	Servers    []imageServer
-	Keys       Keys
+	Keys       Keys `json:",omitzero"`
 	CA         CA
-	Tokens     []imageToken
+	Tokens     []Token
 }
 
 type imageServer struct {
-	ServerKey ServerFields
-	Admin     Admin
+	ServerKey
+	Admin
 }
 
-// ServerFields keeps a ServerKey's two names apart, which its text form does not.
-type ServerFields struct{ Backend, Server string }
+func imageOf(v *View, logTime uint64) image {
+	im := image{
+		LogTime: logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
+		Removed: v.Removed, Placements: v.SortedPlacements(), Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
+		im.Servers = append(im.Servers, imageServer{k, v.Servers[k]})
+	}
+	return im
+}
 
-type imageToken struct {
-	Token
-	SecretHash []byte
+// view returns what im shows, with no Config yet.
+func (im *image) view() *View {
+	v := &View{
+		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
+		Placements: make(map[string]Placement, len(im.Placements)), Servers: make(map[ServerKey]Admin, len(im.Servers)),
+		Keys: im.Keys, CA: im.CA, Tokens: im.Tokens,
+	}
+	for _, p := range im.Placements {
+		v.Placements[p.VIP] = p
+	}
+	for _, s := range im.Servers {
+		v.Servers[s.ServerKey] = s.Admin
+	}
+	return v
+}
+
+// MarshalJSON leaves out what is secret.
+func (v *View) MarshalJSON() ([]byte, error) {
+	im := imageOf(v, v.LogTime)
+	im.Keys, im.CA.KeyPEM = Keys{}, nil
+	im.Tokens = slices.Clone(im.Tokens)
+	for i := range im.Tokens {
+		im.Tokens[i].SecretHash = nil
+	}
+	return json.Marshal(im)
 }
 
 type snapshot struct {
@@ -72,19 +103,7 @@ func (s *snapshot) Release() { s.tables.Release() }
 
 // Persist writes the snapshot.
 func (s *snapshot) Persist(w io.Writer) error {
-	v := s.view
-	im := image{
-		LogTime: s.logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
-		Removed: v.Removed, Placements: v.SortedPlacements(), Keys: v.Keys, CA: v.CA,
-	}
-	for k, a := range v.Servers {
-		im.Servers = append(im.Servers, imageServer{ServerFields(k), a})
-	}
-	slices.SortFunc(im.Servers, func(a, b imageServer) int { return ServerKey(a.ServerKey).Compare(ServerKey(b.ServerKey)) })
-	for _, t := range v.Tokens {
-		im.Tokens = append(im.Tokens, imageToken{t, t.SecretHash})
-	}
-	body, err := json.Marshal(im)
+	body, err := json.Marshal(imageOf(s.view, s.logTime))
 	if err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
@@ -228,22 +247,5 @@ func readSnapshot(r io.Reader, tables *sticky.Tables) (*View, uint64, *sticky.Lo
 		}
 		return nil, 0, nil, err
 	}
-	v := &View{
-		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
-		Keys: im.Keys, CA: im.CA,
-	}
-	for _, p := range im.Placements {
-		v.Placements = with(v.Placements, p.VIP, p)
-	}
-	if len(im.Servers) > 0 {
-		v.Servers = make(map[ServerKey]Admin, len(im.Servers))
-	}
-	for _, s := range im.Servers {
-		v.Servers[ServerKey(s.ServerKey)] = s.Admin
-	}
-	for _, t := range im.Tokens {
-		t.Token.SecretHash = t.SecretHash
-		v.Tokens = append(v.Tokens, t.Token)
-	}
-	return v, im.LogTime, loaded, nil
+	return im.view(), im.LogTime, loaded, nil
 }

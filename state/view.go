@@ -14,8 +14,7 @@ import (
 
 // View is all that is wanted, as of one log index. It is immutable, and so is everything it refers to; any goroutine may keep it.
 //
-// Secrets (keys, the CA's key, hashes of tokens) are left out when a View is turned into JSON, so that showing one by accident
-// shows none of them.
+// Turned into JSON it shows no secret (keys, the CA's key, hashes of tokens), so that none is shown by accident.
 type View struct {
 	Index   uint64 // of the command that made it
 	LogTime uint64 // milliseconds of leadership so far, see Tick; of this view, Machine.LogTime is newer
@@ -26,16 +25,16 @@ type View struct {
 
 	// Config is Revision.Text as this version reads it: nil before the first apply. A text that this version cannot read leaves
 	// the Config before it in place and says why in ConfigError.
-	Config      *config.Config `json:"-"`
-	ConfigError error          `json:"-"`
+	Config      *config.Config
+	ConfigError error
 
 	Nodes      []Node               // by name
 	Removed    map[string]string    // fingerprint of a certificate that is refused from now on -> the node's name
 	Placements map[string]Placement // by VIP
 	Servers    map[ServerKey]Admin  // only what differs from Default
 
-	Keys   Keys    `json:"-"`
-	CA     CA      `json:"-"`
+	Keys   Keys
+	CA     CA
 	Tokens []Token // by ID
 }
 
@@ -134,7 +133,7 @@ type Placement struct {
 	Epoch Epoch
 }
 
-// ServerKey names a server. Its text form is "backend/server".
+// ServerKey names a server.
 type ServerKey struct{ Backend, Server string }
 
 // Compare orders by backend, then by server.
@@ -144,9 +143,6 @@ func (k ServerKey) Compare(o ServerKey) int {
 
 // String returns "backend/server".
 func (k ServerKey) String() string { return k.Backend + "/" + k.Server }
-
-// MarshalText makes a ServerKey usable as a key in JSON objects.
-func (k ServerKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // AdminState is what an operator wants of a server. It outranks health.
 type AdminState string
@@ -183,7 +179,7 @@ type CA struct {
 // Token lets hosts join.
 type Token struct {
 	ID         string
-	SecretHash []byte `json:"-"`
+	SecretHash []byte `json:",omitempty"`
 	Role       Role
 	Expires    uint64   // log time, milliseconds
 	Uses       int      // hosts that may join with it

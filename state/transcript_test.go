@@ -1,0 +1,269 @@
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts with what the machine says now")
+
+// TestTranscripts replays testdata/*.txt: a command, the lines that belong to it, "----", what came of it, an empty line. Regenerate
+// with -rewrite, and commit only what you understand.
+func TestTranscripts(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txt")
+	if len(files) == 0 {
+		t.Fatal("no transcripts")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &script{t: t, m: New()}
+			var out strings.Builder
+			for _, block := range strings.Split(strings.TrimRight(string(src), "\n"), "\n\n") {
+				said, _, isCommand := strings.Cut(block+"\n", "----\n")
+				out.WriteString(strings.TrimRight(said, "\n") + "\n")
+				if isCommand {
+					var words []string
+					var text strings.Builder
+					for line := range strings.Lines(said) {
+						switch {
+						case strings.HasPrefix(line, "#"):
+						case words == nil:
+							words = strings.Fields(line)
+						default:
+							text.WriteString(line)
+						}
+					}
+					out.WriteString("----\n" + s.run(words, text.String()))
+				}
+				out.WriteString("\n")
+			}
+			got := strings.TrimRight(out.String(), "\n") + "\n"
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(src) {
+				t.Errorf("%s says something else now:\n%s", file, diff(string(src), got))
+			}
+		})
+	}
+}
+
+func diff(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		if i >= len(w) || i >= len(g) || w[i] != g[i] {
+			line := func(l []string) string {
+				if i < len(l) {
+					return l[i]
+				}
+				return "(end)"
+			}
+			return fmt.Sprintf("line %d: got  %s\n         want %s", i+1, line(g), line(w))
+		}
+	}
+	return "(no difference)"
+}
+
+// script is one machine and the language of the transcripts, one case a verb.
+type script struct {
+	t     *testing.T
+	m     *Machine
+	index uint64
+}
+
+type arguments map[string]string
+
+func (a arguments) num(name string) uint64 {
+	n, _ := strconv.ParseUint(a[name], 10, 64)
+	return n
+}
+
+func (a arguments) epoch(name string) (e Epoch) {
+	_, _ = fmt.Sscanf(a[name], "%d.%d", &e.Generation, &e.Index)
+	return e
+}
+
+func fixedKey(b byte, n int) []byte { return bytes.Repeat([]byte{b}, n) }
+
+func (a arguments) key(name string, n int) []byte {
+	if a[name] == "" {
+		return nil
+	}
+	return fixedKey(a[name][0], n)
+}
+
+func (a arguments) node() Node {
+	n := Node{Name: a["name"], Role: Role(a["role"]), Fingerprint: a["cert"], Advertise: netip.MustParseAddrPort("198.18.0.1:7940")}
+	if n.Role == "" {
+		n.Role = Balancer
+	}
+	if a["addr"] != "" {
+		n.Advertise = netip.MustParseAddrPort(a["addr"])
+	}
+	return n
+}
+
+func (s *script) run(words []string, text string) string {
+	a := arguments{}
+	var bare []string
+	for _, w := range words[1:] {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			a[k] = v
+		} else {
+			bare = append(bare, w)
+		}
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	switch words[0] {
+	case "found": // found name=lb1 cert=c1
+		return s.apply(Found{ClusterID: "c-1", CA: CA{[]byte("cert"), []byte("key")}, Gossip: a.key("gossip", 32),
+			Heartbeat: a.key("heartbeat", 32), Node: a.node(), At: at})
+	case "config": // config based=0, then the text
+		c, err := s.m.parse([]byte(text))
+		if err != nil {
+			return "the script's text is wrong: " + err.Error() + "\n"
+		}
+		return s.apply(SetConfig{Text: []byte(text), Scope: ScopeOf(c), Message: a["message"], Author: a["by"], At: at, BasedOn: a.num("based")})
+	case "place": // place vip=public node=lb1 expect=1.4
+		return s.apply(Place{VIP: a["vip"], Node: a["node"], Expect: a.epoch("expect")})
+	case "unplace":
+		return s.apply(Unplace{VIP: a["vip"], Expect: a.epoch("expect")})
+	case "server": // server backend=shop server=s1 state=drain weight=3
+		c := SetServer{Backend: a["backend"], Server: a["server"], State: AdminState(a["state"]), By: a["by"], At: at}
+		if a["weight"] != "" {
+			w, _ := strconv.Atoi(a["weight"])
+			c.Weight = &w
+		}
+		return s.apply(c)
+	case "node": // node name=lb2 cert=c2 role=witness replaces=c1
+		return s.apply(PutNode{Node: a.node(), Replaces: a["replaces"]})
+	case "remove":
+		return s.apply(RemoveNode{Name: a["name"], Gossip: a.key("gossip", 32), Heartbeat: a.key("heartbeat", 32)})
+	case "token": // token id=t1 secret=s role=balancer ttl=1h uses=1
+		ttl, _ := time.ParseDuration(a["ttl"])
+		return s.apply(PutToken{ID: a["id"], SecretHash: []byte(a["secret"]), Role: Role(a["role"]), TTL: ttl, Uses: int(a.num("uses"))})
+	case "join": // join id=t1 secret=s role=balancer by=k1
+		return s.apply(UseToken{ID: a["id"], SecretHash: []byte(a["secret"]), Role: Role(a["role"]), By: a["by"]})
+	case "rotate": // rotate gossip=x heartbeat=x keep=2
+		return s.apply(RotateKeys{Gossip: a.key("gossip", 32), Heartbeat: a.key("heartbeat", 32), Keep: int(a.num("keep"))})
+	case "tick":
+		return s.apply(Tick{ElapsedMs: a.num("ms")})
+	case "recover":
+		return s.apply(Recover{})
+	case "raw": // raw 99 7b7d: the bytes of a command, in hex
+		var b []byte
+		_, _ = fmt.Sscanf(strings.Join(bare, ""), "%x", &b)
+		return s.result(b)
+	case "decide": // decide self=lb2 lb1=dead lb2=fit lb3=unfit; with "do", what is decided is applied
+		health := map[string]NodeHealth{}
+		for name, h := range a {
+			if name != "self" {
+				health[name] = NodeHealth{Alive: h != "dead", Fit: h == "fit"}
+			}
+		}
+		var b strings.Builder
+		for _, p := range Placements(s.m.Views().Get(), health, a["self"]) {
+			fmt.Fprintf(&b, "%s -> %s expect=%v\n", p.VIP, p.Node, p.Expect)
+			if slices.Contains(bare, "do") {
+				b.WriteString(s.apply(p))
+			}
+		}
+		return b.String()
+	case "restart": // through a snapshot, into a new machine
+		var b bytes.Buffer
+		snap, _ := s.m.Snapshot()
+		if err := snap.Persist(&b); err != nil {
+			return err.Error() + "\n"
+		}
+		snap.Release()
+		s.m = New()
+		if err := s.m.Restore(&b); err != nil {
+			return err.Error() + "\n"
+		}
+		return ""
+	case "show":
+		return show(s.m.Views().Get())
+	}
+	return "unknown verb\n"
+}
+
+func (s *script) apply(c Command) string { return s.result(Encode(c)) }
+
+func (s *script) result(cmd []byte) string {
+	s.index++
+	before := s.m.Views().Get()
+	r, err := DecodeResult(s.m.Apply(s.index, cmd).([]byte))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	if r.Index != s.index {
+		s.t.Errorf("a result with index %d for the command %d", r.Index, s.index)
+	}
+	var b strings.Builder
+	if err := r.Err(); err != nil {
+		fmt.Fprintf(&b, "refused: %v: %v", err.(*Refusal).Unwrap(), err)
+		if s.m.Views().Get() != before {
+			b.WriteString(" (and yet it published)")
+		}
+	} else {
+		fmt.Fprintf(&b, "%d: ok", r.Index)
+		if r.Message != "" {
+			b.WriteString(": " + r.Message)
+		}
+	}
+	if r.Epoch != (Epoch{}) {
+		fmt.Fprintf(&b, " epoch=%v", r.Epoch)
+	}
+	return b.String() + "\n"
+}
+
+func show(v *View) string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("index %d, cluster %q generation %d, log time %d", v.Index, v.Cluster.ID, v.Cluster.Generation, v.LogTime)
+	p("revision %d by %q: %q, made at index %d, %d bytes", v.Revision.Number, v.Revision.Author, v.Revision.Message, v.Revision.Index,
+		len(v.Revision.Text))
+	p("vips %v servers %v tables %v", v.Scope.VIPs, v.Scope.Servers, len(v.Scope.Tables))
+	for _, n := range v.Nodes {
+		p("node %s %s %v cert %s former %v joined %d", n.Name, n.Role, n.Advertise, n.Fingerprint, n.Former, n.JoinedIndex)
+	}
+	for _, f := range slices.Sorted(maps.Keys(v.Removed)) {
+		p("refused %s, of %s", f, v.Removed[f])
+	}
+	for _, pl := range v.SortedPlacements() {
+		p("vip %s on %s at %v", pl.VIP, pl.Node, pl.Epoch)
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
+		p("server %v %s weight %d by %q", k, v.Servers[k].State, v.Servers[k].Weight, v.Servers[k].By)
+	}
+	first := func(keys [][]byte) (s string) {
+		for _, k := range keys {
+			s += string(k[:1])
+		}
+		return s
+	}
+	p("keys gossip %s heartbeat %s", first(v.Keys.Gossip), first(v.Keys.Heartbeat))
+	for _, t := range v.Tokens {
+		p("token %s for a %s until %d, %d left, used by %v", t.ID, t.Role, t.Expires, t.Left(), t.UsedBy)
+	}
+	if j, err := json.Marshal(v); err != nil || bytes.Contains(j, []byte(`"a2V5"`)) { // "key" in base64: the CA's
+		p("as JSON it shows a secret (%v)", err)
+	}
+	return b.String()
+}
