@@ -3,3 +3,298 @@
 // It is told what to do and knows no cluster, no Raft, no disk and no health checks. DESIGN.md holds its core principles; the
 // one rule: no lock, no blocking call, no allocation and no long loop on the request path.
 package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/engine/proxy"
+)
+
+// Options of an engine. The zero value is useful.
+type Options struct {
+	Loops    int              // 0: one for each processor
+	Log      *slog.Logger     // nil: nothing is logged
+	Sticky   Sticky           // nil: backends with a sticky table balance every client anew
+	Progress []*atomic.Uint64 // one for each loop, see loop.Options; nil: none
+	FreeBind bool             // listen on addresses that are not on this host (yet)
+
+	// Failure, when set, hears of every failure of a server, on a loop: it must not block.
+	Failure func(backend, server string, kind Failure)
+}
+
+// Sticky is the tables that keep clients on their servers. Loops call it at the same time.
+type Sticky = proxy.Sticky
+
+// Failure is why a connection or a request did not get what it came for.
+type Failure = plan.Failure
+
+// Engine is the data plane of one node. Make it with New, give it a goroutine with Run, and a configuration with Apply; both
+// in any order. Any goroutine may call its methods.
+type Engine struct {
+	// Immutable.
+	opts    Options
+	log     *slog.Logger
+	workers []*proxy.Worker
+
+	plan atomic.Pointer[plan.Plan]
+
+	mu sync.Mutex
+	// mu guards the following, and makes changes follow one another. It is not held while a loop works for a request.
+	listeners map[addr]*listener
+	running   bool
+	draining  bool
+	ended     bool
+}
+
+// spareProcs is how many processors the scheduler needs beyond the loops: a loop that is busy blocks in raw system calls, and
+// keeps its processor meanwhile. With none to spare, other goroutines would wait 10 ms at a time.
+const spareProcs = 2
+
+// New returns an engine that listens on nothing yet. It raises GOMAXPROCS to what its loops need.
+func New(o Options) (*Engine, error) {
+	if o.Loops == 0 {
+		o.Loops = runtime.NumCPU()
+	}
+	if o.Loops < 0 || o.Loops > plan.MaxLoops {
+		return nil, fmt.Errorf("%d loops: there can be 1 to %d", o.Loops, plan.MaxLoops)
+	}
+	if o.Progress != nil && len(o.Progress) != o.Loops {
+		return nil, fmt.Errorf("%d progress stamps for %d loops", len(o.Progress), o.Loops)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if need := o.Loops + spareProcs; runtime.GOMAXPROCS(0) < need {
+		runtime.GOMAXPROCS(need)
+	}
+	e := &Engine{opts: o, log: o.Log, listeners: map[addr]*listener{}}
+	shared := &proxy.Shared{Sticky: o.Sticky, Failure: o.Failure}
+	for i := range o.Loops {
+		var progress *atomic.Uint64
+		if o.Progress != nil {
+			progress = o.Progress[i]
+		}
+		w, err := proxy.New(i, shared, progress)
+		if err != nil {
+			return nil, fmt.Errorf("make loop %d: %w", i, err)
+		}
+		shared.Workers = append(shared.Workers, w)
+	}
+	e.workers = shared.Workers
+	empty, err := plan.Compile(&config.Config{}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("compile the empty configuration: %w", err)
+	}
+	e.plan.Store(empty)
+	return e, nil
+}
+
+// Run serves until ctx ends, then closes everything and returns when the last loop has ended. It can be called once.
+func (e *Engine) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	e.mu.Lock()
+	e.running = true
+	e.mu.Unlock()
+	for _, w := range e.workers {
+		loops.Go(w.Run)
+	}
+	<-ctx.Done()
+	e.mu.Lock()
+	e.ended = true
+	e.mu.Unlock()
+	for _, w := range e.workers {
+		w.Stop()
+	}
+	loops.Wait()
+	return nil
+}
+
+// errEnded is what a call gets that comes after Run has returned.
+var errEnded = errors.New("the engine has ended")
+
+// each has f run once for every loop, on it, and waits until it has. The caller holds e.mu: as long as the loops do not run,
+// what is theirs is ours.
+func (e *Engine) each(f func(*proxy.Worker) error) error {
+	errs := make([]error, len(e.workers))
+	if !e.running {
+		for i, w := range e.workers {
+			errs[i] = f(w)
+		}
+		return errors.Join(errs...)
+	}
+	var done sync.WaitGroup
+	for i, w := range e.workers {
+		done.Add(1)
+		run := func() {
+			errs[i] = f(w)
+			done.Done()
+		}
+		for !w.Post(run) {
+			if w.Ended() {
+				errs[i] = errEnded
+				done.Done()
+				break
+			}
+			time.Sleep(time.Millisecond) // its mailbox is full; the control plane can wait
+		}
+	}
+	done.Wait()
+	return errors.Join(errs...)
+}
+
+// Check reports whether c could be applied as far as that can be known without opening a socket.
+func (e *Engine) Check(c *config.Config) error {
+	_, err := plan.Compile(c, e.plan.Load())
+	return err
+}
+
+// Apply makes c the configuration in force. New listeners are opened first: when one of them fails, the old configuration stays
+// in force as if nothing had happened, and the error names every listener that failed. Listeners that stay are not touched, and
+// established connections go on, those of frontends that are gone included.
+func (e *Engine) Apply(c *config.Config) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		return errEnded
+	}
+	if e.draining {
+		return errors.New("apply a configuration: the engine is draining")
+	}
+	old := e.plan.Load()
+	next, err := plan.Compile(c, old)
+	if err != nil {
+		return err
+	}
+	opened, err := e.open(next)
+	if err != nil {
+		return err
+	}
+	e.plan.Store(next)
+	gone := e.swap(next, opened)
+	dropped := next.Dropped(old)
+	err = e.each(func(w *proxy.Worker) error {
+		for _, l := range opened {
+			if err := w.Listen(l.shared, l.fds[w.ID()]); err != nil {
+				return fmt.Errorf("listen on %v: %w", l.addr, err)
+			}
+		}
+		for _, l := range gone {
+			w.Unlisten(l.shared)
+		}
+		w.Forget(dropped)
+		w.Rouse()
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("apply a configuration: %w", err)
+	}
+	e.log.Info("configuration in force", "frontends", len(next.Frontends), "backends", len(next.Backends),
+		"listeners", len(e.listeners), "opened", len(opened), "closed", len(gone))
+	return nil
+}
+
+// SetUsable says whether health permits a server to be used. One that went down loses its unused connections, and its sessions
+// too where the backend says on_down = "close". A name that is not configured is ignored: it has been removed a moment ago.
+func (e *Engine) SetUsable(backend, server string, usable bool) {
+	b, s := e.server(backend, server)
+	if s == nil || s.Usable.Swap(usable) == usable {
+		return
+	}
+	e.log.Info("server usable", "backend", backend, "server", server, "usable", usable)
+	for _, w := range e.workers {
+		w.Post(func() {
+			if !usable {
+				w.Down(s.Live, b.CloseOnDown)
+			}
+			w.Rouse()
+		})
+	}
+}
+
+// SetAdmin says what the operator wants of a server; it outranks health. weight outranks the file's; -1: the file's holds.
+func (e *Engine) SetAdmin(backend, server string, state plan.Admin, weight int) {
+	_, s := e.server(backend, server)
+	if s == nil {
+		return
+	}
+	s.WeightOverride.Store(int32(max(-1, weight)))
+	if old := plan.Admin(s.Admin.Swap(uint32(state))); old != state {
+		e.log.Info("server admin state", "backend", backend, "server", server, "old", old, "new", state, "weight", weight)
+	}
+	for _, w := range e.workers {
+		w.Post(func() {
+			if state == plan.Disabled {
+				w.Down(s.Live, false)
+			}
+			w.Rouse()
+		})
+	}
+}
+
+func (e *Engine) server(backend, name string) (*plan.Backend, *plan.Server) {
+	b := e.plan.Load().Backend(backend)
+	if b == nil {
+		return nil, nil
+	}
+	return b, b.Server(name)
+}
+
+// Drain stops accepting, after taking what waits in the queues, lets every exchange end and tells clients to close; it returns
+// when the last connection has ended, or with ctx's error and the number of those that have not. The engine serves nothing new
+// from then on.
+func (e *Engine) Drain(ctx context.Context) error {
+	e.mu.Lock()
+	e.draining = true
+	var gone []*listener
+	for key, l := range e.listeners {
+		gone = append(gone, l)
+		l.shared.SetFrontend(nil)
+		delete(e.listeners, key)
+	}
+	err := e.each(func(w *proxy.Worker) error {
+		for _, l := range gone {
+			w.Unlisten(l.shared)
+		}
+		w.Drain()
+		return nil
+	})
+	e.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		n := int64(0)
+		for _, w := range e.workers {
+			n += w.Connections()
+		}
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("drain: %d connections have not ended: %w", n, context.Cause(ctx))
+		}
+	}
+}
+
+// closeFDs closes listeners that no loop has.
+func closeFDs(ls []*listener) {
+	for _, l := range ls {
+		for _, fd := range l.fds {
+			loop.Close(fd)
+		}
+	}
+}

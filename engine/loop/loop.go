@@ -28,6 +28,9 @@ const stampEvery = 20 * time.Millisecond
 type Options struct {
 	// Progress, when set, changes at least every 20 ms while the loop is alive. It may lie in memory that another process reads.
 	Progress *atomic.Uint64
+	// After, when set, is called at the end of every iteration. It returns whether there is more to do at once: the loop then
+	// looks for events without sleeping.
+	After func() (more bool)
 }
 
 // Handler is told what happened to a descriptor. It may be told of more than happened, never of less.
@@ -37,6 +40,7 @@ type Handler interface{ Ready(Events) }
 type Loop struct {
 	// Immutable.
 	progress *atomic.Uint64
+	after    func() bool
 	wakefd   int
 	base     time.Time
 
@@ -46,6 +50,7 @@ type Loop struct {
 	wheel  wheel
 	now    int64 // nanoseconds since base, taken once per iteration
 	pipes  []*Pipe
+	more   bool // After has more to do
 	sleepy bool // the last wait was long: leave the processor to others during the next one
 	spin   int  // fruitless polls that are worth it before blocking
 
@@ -77,7 +82,10 @@ type Load struct {
 
 // New returns a loop that does not run yet.
 func New(o Options) (*Loop, error) {
-	l := &Loop{progress: o.Progress, base: time.Now()}
+	l := &Loop{progress: o.Progress, after: o.After, base: time.Now()}
+	if l.after == nil {
+		l.after = func() bool { return false }
+	}
 	if err := l.poll.open(); err != nil {
 		return nil, fmt.Errorf("open an event poller: %w", err)
 	}
@@ -116,6 +124,7 @@ func (l *Loop) Run() {
 			}
 		}
 		l.wheel.advance(l.now)
+		l.more = l.after()
 	}
 	l.mu.Lock()
 	l.closed = true
@@ -132,6 +141,13 @@ func (l *Loop) Run() {
 // wakes its monitor every 20 us (7 to 28 % of the CPU, measured). The price: a stop-the-world reaches the loop as a signal, and
 // an interrupted wait must pass a preemption point. An idle loop blocks in the runtime's own way, and holds nothing.
 func (l *Loop) wait() int {
+	if l.more {
+		n, e := l.poll.wait(0)
+		if e != 0 {
+			return 0
+		}
+		return n
+	}
 	for range l.spin {
 		if n, e := l.poll.wait(0); e == 0 && n > 0 {
 			return n

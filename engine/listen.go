@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/engine/proxy"
+)
+
+// addr is what a listener is known by. Its mode may change without its sockets being opened again.
+type addr = netip.AddrPort
+
+// listener is an address with one socket for each loop.
+type listener struct {
+	addr   addr
+	mode   config.Mode
+	name   string // of the frontend
+	shared *proxy.Listener
+	fds    []int // by loop; closed by the loops
+}
+
+// Listener is what somebody who looks at the engine sees of one.
+type Listener struct {
+	Addr     netip.AddrPort
+	Mode     config.Mode
+	Frontend string
+}
+
+// Listeners returns what is listened on, in the order of addresses.
+func (e *Engine) Listeners() []Listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ls []Listener
+	for _, l := range e.listeners {
+		ls = append(ls, Listener{l.addr, l.mode, l.name})
+	}
+	slices.SortFunc(ls, func(a, b Listener) int { return a.Addr.Compare(b.Addr) })
+	return ls
+}
+
+// open opens the listeners that next has and e has not. On any error it leaves nothing open.
+func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
+	var opened []*listener
+	var errs []error
+	for _, f := range next.Frontends {
+		for _, want := range f.Listeners {
+			if e.listeners[want.Addr] != nil {
+				continue
+			}
+			l := &listener{addr: want.Addr, mode: want.Mode, name: f.Name, shared: &proxy.Listener{Addr: want.Addr}}
+			l.shared.SetFrontend(f)
+			opened = append(opened, l)
+			for i := range e.workers {
+				fd, err := loop.Listen(want.Addr, loop.ListenOptions{
+					FreeBind: e.opts.FreeBind,
+					Defer:    want.Mode == config.HTTP,
+					Share:    i > 0,
+				})
+				if err != nil {
+					errs = append(errs, fmt.Errorf("frontend %q: listen on %v: %w", f.Name, want.Addr, err))
+					break
+				}
+				l.fds = append(l.fds, fd)
+			}
+		}
+	}
+	if len(errs) > 0 {
+		closeFDs(opened)
+		return nil, errors.Join(errs...)
+	}
+	return opened, nil
+}
+
+// swap has every listener serve its frontend of next, and returns those that have none any more.
+func (e *Engine) swap(next *plan.Plan, opened []*listener) (gone []*listener) {
+	for _, l := range opened {
+		e.listeners[l.addr] = l
+	}
+	served := map[addr]bool{}
+	for _, f := range next.Frontends {
+		for _, want := range f.Listeners {
+			l := e.listeners[want.Addr]
+			if l.mode != want.Mode {
+				l.mode = want.Mode
+				for _, fd := range l.fds {
+					loop.DeferAccept(fd, want.Mode == config.HTTP)
+				}
+			}
+			l.name = f.Name
+			l.shared.SetFrontend(f)
+			served[want.Addr] = true
+		}
+	}
+	for key, l := range e.listeners {
+		if !served[key] {
+			l.shared.SetFrontend(nil)
+			gone = append(gone, l)
+			delete(e.listeners, key)
+		}
+	}
+	return gone
+}

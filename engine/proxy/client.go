@@ -1,0 +1,319 @@
+package proxy
+
+import (
+	"net/netip"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/h1"
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// client is a connection from a client, with the exchange that is under way on it. It lives on one loop and is used again for
+// another connection when it has ended.
+type client struct {
+	conn
+	w          *Worker
+	serial     uint64 // of this use: tells a stale reference
+	listener   *Listener
+	front      *plan.Frontend // pinned: per request (HTTP), per connection (TCP)
+	addr       netip.Addr
+	timer      loop.Timer
+	state      clientState
+	in         []byte // read and not used yet: part of a head, or pipelined requests; on loan
+	incomplete bool   // in is known to hold no complete head
+	headDue    int64  // when the head that has begun must be complete
+	served     uint32 // requests
+	discarded  int    // bytes read and thrown away while lingering
+
+	x        exchange
+	up, down flow // bodies of known length, and tunnels
+
+	next, prev *client // all of the worker's
+}
+
+type clientState uint8
+
+const (
+	clientFree    clientState = iota // not in use
+	clientHead                       // before or in a request head
+	clientBusy                       // an exchange is under way
+	clientStream                     // a tunnel: TCP mode, or after 101
+	clientClosing                    // the last response is on its way out
+	clientLinger                     // our direction is closed; what still comes is thrown away
+)
+
+// Bounds of lingering: long enough for a response to arrive before a reset could overtake it, short enough to be no burden.
+const (
+	lingerTime  = 2e9 // ns
+	lingerBytes = 1 << 20
+)
+
+// Ready handles what happened to the client's socket.
+func (c *client) Ready(ev loop.Events) {
+	c.note(ev)
+	if c.full && ev&(loop.Writable|loop.Broken) != 0 && c.w.flush(&c.conn) == ioError {
+		c.gone()
+		return
+	}
+	c.run()
+}
+
+// stats are the frontend's counters of this loop.
+func (c *client) stats() *plan.Counters { return c.front.Stats.Loop(c.w.id) }
+
+// run does what c's state allows.
+func (c *client) run() {
+	switch c.state {
+	case clientHead:
+		c.readHead()
+	case clientBusy:
+		if c.broken {
+			c.gone()
+			return
+		}
+		c.sendBody()
+		if s := c.x.srv; s != nil && c.state == clientBusy && s.state == serverBody && !c.full {
+			s.readBody()
+		}
+		c.settle()
+	case clientStream:
+		c.stream()
+	case clientClosing:
+		if !c.full {
+			c.close()
+		}
+	case clientLinger:
+		c.discard()
+	}
+}
+
+// settle goes on with the next request, if the exchange has ended, or else sets the timers that watch over it. Whoever handles an
+// event, a timer or a wake-up ends with it.
+func (c *client) settle() {
+	switch c.state {
+	case clientHead:
+		c.readHead()
+	case clientBusy:
+		c.arm()
+	}
+}
+
+// gone ends c whose socket is broken, or whose client has gone away.
+func (c *client) gone() {
+	if c.state == clientBusy {
+		c.w.count(c.front, plan.ClientClosed)
+	}
+	c.drop(false)
+}
+
+// drop ends c at once, with all that belongs to it.
+func (c *client) drop(reset bool) {
+	if c.state == clientFree {
+		return
+	}
+	w := c.w
+	w.stop(&c.up)
+	w.stop(&c.down)
+	c.endExchange()
+	w.loop.StopTimer(&c.timer)
+	if c.in != nil {
+		w.bufs.put(c.in)
+		c.in = nil
+	}
+	w.release(&c.conn, reset)
+	w.unlink(c)
+}
+
+// endExchange gives up the exchange under way: its server connection can be in any state and is closed.
+func (c *client) endExchange() {
+	x := &c.x
+	if x.waiting {
+		c.w.unqueue(c)
+	}
+	if s := x.srv; s != nil {
+		x.srv = nil
+		s.c = nil
+		s.drop()
+	}
+	x.free(c.w)
+}
+
+// close ends c after its last response. What it may still be sending is read and thrown away for a moment: closing a socket
+// with unread bytes resets the connection, and the reset would overtake the response.
+func (c *client) close() {
+	w := c.w
+	if c.full {
+		c.state = clientClosing
+		w.loop.SetTimer(&c.timer, w.loop.Now()+int64(c.front.Timeouts.Client))
+		return
+	}
+	if !c.readable && len(c.in) == 0 && c.x.bodyDone || c.ended && !c.readable {
+		c.drop(false)
+		return
+	}
+	c.state = clientLinger
+	c.discarded = 0
+	loop.CloseWrite(c.fd)
+	w.loop.SetTimer(&c.timer, w.loop.Now()+lingerTime)
+	if !c.watched && !w.watch(&c.conn) {
+		c.drop(false)
+		return
+	}
+	c.discard()
+}
+
+// discard reads what nobody wants.
+func (c *client) discard() {
+	for c.readable {
+		n, st := c.recv(c.w.in)
+		c.discarded += n
+		if st == ioEnd || st == ioError || c.discarded > lingerBytes {
+			c.drop(false)
+			return
+		}
+	}
+}
+
+// readHead reads request heads and starts an exchange with the first complete one. It goes on as long as exchanges end at once.
+func (c *client) readHead() {
+	w := c.w
+	for c.state == clientHead {
+		if c.full { // a slow reader with many pipelined requests: answer the next when it has taken the last
+			w.loop.SetTimer(&c.timer, w.loop.Now()+int64(c.front.Timeouts.Client))
+			return
+		}
+		b := w.in
+		n := copy(b, c.in)
+		if n == 0 || c.incomplete {
+			if !c.readable {
+				c.awaitHead(n)
+				return
+			}
+			m, st := c.recv(b[n:])
+			switch st {
+			case ioAgain:
+				continue
+			case ioEnd, ioError:
+				c.drop(false) // between requests, or within a head: either way nobody waits for an answer
+				return
+			}
+			n += m
+		}
+		e := w.q.Parse(b[:n], w.limits)
+		if e != h1.OK {
+			c.malformed(e)
+			return
+		}
+		if w.q.N == 0 {
+			if n == len(b) {
+				c.malformed(h1.HeadTooLarge)
+				return
+			}
+			c.in = w.bufs.save(c.in, b[:n])
+			c.incomplete = true
+			continue
+		}
+		if c.in != nil {
+			w.bufs.put(c.in)
+			c.in = nil
+		}
+		c.incomplete = false
+		c.headDue = 0
+		c.begin(b[w.q.N:n])
+	}
+}
+
+// awaitHead waits for the rest of a head of which n bytes are there.
+func (c *client) awaitHead(n int) {
+	w := c.w
+	now := w.loop.Now()
+	switch {
+	case n == 0 && c.served > 0:
+		if w.draining || c.listener.removed() {
+			c.drop(false)
+			return
+		}
+		w.loop.SetTimer(&c.timer, now+int64(c.front.Timeouts.Idle))
+	case c.headDue == 0: // one deadline for the whole head: a slow one cannot extend it byte by byte
+		c.headDue = now + int64(c.front.Timeouts.Headers)
+		w.loop.SetTimer(&c.timer, c.headDue)
+	}
+	if !c.watched && !w.watch(&c.conn) {
+		c.drop(false)
+	}
+}
+
+// malformed answers what is no request and ends the connection: nobody can tell where the next one would begin.
+func (c *client) malformed(e h1.Error) {
+	c.stats().Malformed[e].Add(1)
+	c.x = exchange{minor: 1, closing: true}
+	c.state = clientBusy
+	c.page(e.Status(), plan.ClientMalformed, e)
+}
+
+// Expired handles the client's timer: what it means depends on what c was waiting for.
+func (c *client) Expired() {
+	w := c.w
+	switch c.state {
+	case clientHead:
+		switch {
+		case c.full:
+			w.count(c.front, plan.ClientTimeout)
+			c.drop(true)
+		case len(c.in) > 0:
+			c.x = exchange{minor: 1, closing: true}
+			c.state = clientBusy
+			c.page(408, plan.HeadersTimeout, h1.OK)
+		case c.served == 0:
+			w.count(c.front, plan.HeadersTimeout)
+			c.drop(false)
+		default:
+			c.stats().Idle.Add(1)
+			c.drop(false)
+		}
+	case clientBusy:
+		if c.x.waiting {
+			w.unqueue(c)
+			c.page(503, plan.QueueTimeout, h1.OK)
+			c.settle()
+			return
+		}
+		if !c.x.answered && !c.full {
+			c.x.closing = true
+			c.page(408, plan.ClientTimeout, h1.OK)
+			return
+		}
+		w.count(c.front, plan.ClientTimeout)
+		c.drop(true)
+	case clientStream:
+		c.streamExpired()
+	case clientClosing:
+		w.count(c.front, plan.ClientTimeout)
+		c.drop(true)
+	case clientLinger:
+		c.drop(false)
+	}
+}
+
+// newClient takes over an accepted connection.
+func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip.Addr) {
+	c := w.spareClient()
+	c.conn = conn{fd: fd, owner: c}
+	c.listener, c.front, c.addr = l, front, addr
+	c.served, c.headDue, c.incomplete = 0, 0, false
+	w.link(c)
+	c.stats().Connections.Add(1)
+	if front.Mode == config.TCP {
+		c.state = clientBusy
+		if !w.watch(&c.conn) {
+			c.drop(true)
+			return
+		}
+		c.beginStream()
+		return
+	}
+	c.state = clientHead
+	c.readable = true // deferred accept: there is a request already, and no need to ask for events if it is the only one
+	c.readHead()
+}

@@ -1,0 +1,400 @@
+package proxy
+
+import (
+	"github.com/skeinlb/skein/engine/h1"
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// exchange is one request and its response, or one TCP session. It is part of its client.
+type exchange struct {
+	action  *plan.Action
+	backend *plan.Backend
+	target  *plan.Server // that the exchange counts as active on; nil: none
+	srv     *server      // the connection to it; nil: none yet, or no more
+
+	// The request.
+	minor      uint8 // of its version
+	head       bool  // HEAD
+	idempotent bool
+	closing    bool // the connection to the client ends with this exchange
+	upgrade    bool // asked for, and passed on
+	body       h1.Body
+	chunks     h1.Chunks // of the request's body
+	bodyDone   bool      // the request has been read to its end
+	req        []byte    // head and body as far as sent, for as long as they may have to be sent (again); on loan
+
+	// The way to a server.
+	tried   uint64 // servers that cannot be reached, by index
+	retries int
+	reason  plan.Failure // why the last server could not be reached
+	fresh   bool         // no idle connection: one has just failed
+	waiting bool         // for a place on a server that is full
+	hash    uint64
+	key     [16]byte // into the sticky table
+	keyed   bool
+	stuck   *plan.Server // where stickiness says that it belongs; nil: nowhere yet
+	learn   bool         // a client that is new, or had to move, is told or remembered
+	nextW   *client      // in the queue
+	prevW   *client
+
+	// The response.
+	answered bool // its head has gone out, at least in part
+}
+
+// free gives back what the exchange holds.
+func (x *exchange) free(w *Worker) {
+	x.forgetRequest(w)
+	x.leave()
+}
+
+// forgetRequest gives back the copy of the request: it can not be sent again.
+func (x *exchange) forgetRequest(w *Worker) {
+	if x.req != nil {
+		w.bufs.put(x.req)
+		x.req = nil
+	}
+}
+
+// leave makes x no longer count as active on its server.
+func (x *exchange) leave() {
+	if x.target != nil {
+		x.target.End()
+		x.target = nil
+	}
+}
+
+// begin starts an exchange with the request in w.q. rest is what followed its head.
+func (c *client) begin(rest []byte) {
+	w, q := c.w, &c.w.q
+	x := &c.x
+	*x = exchange{
+		minor:    q.Minor,
+		head:     string(q.Method) == "HEAD",
+		closing:  !q.KeepAlive || w.draining || c.listener.removed(),
+		body:     q.Body,
+		bodyDone: q.Body == h1.NoBody,
+	}
+	c.state = clientBusy
+	c.served++
+	if front := c.listener.front.Load(); front != nil && front.Mode == c.front.Mode {
+		c.front = front // a new configuration is in force from one request to the next
+	}
+	c.stats().Requests.Add(1)
+
+	x.action = c.front.Route(q, c.addr, &w.route)
+	x.backend = x.action.Backend
+	if x.backend == nil {
+		c.keep(rest)
+		c.reply(x.action.Reply)
+		return
+	}
+	switch string(q.Method) {
+	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
+		x.idempotent = true
+	}
+	x.upgrade = q.Upgrade != nil && q.Body == h1.NoBody
+	if !x.upgrade {
+		q.Upgrade = nil
+	}
+	x.classify(c, q)
+
+	w.addr = c.addr.AppendTo(w.addr[:0])
+	w.toServer.Edits, w.toServer.For = x.action.Request, w.addr
+	out := q.AppendHead(w.out[:0], &w.toServer)
+	switch q.Body {
+	case h1.Length:
+		n := int(min(int64(len(rest)), q.Length))
+		out = append(out, rest[:n]...)
+		rest = rest[n:]
+		left := q.Length - int64(n)
+		x.bodyDone = left == 0
+		c.up.rest = left
+	case h1.Chunked:
+		var n int
+		var e h1.Error
+		out, n, e = x.chunks.Copy(out, rest)
+		if e != h1.OK {
+			c.malformedBody(e)
+			return
+		}
+		rest = rest[n:]
+		x.bodyDone = x.chunks.Done()
+	}
+	c.keep(rest)
+	c.dispatch(out)
+	if c.state == clientBusy {
+		if !x.bodyDone {
+			c.sendBody()
+		}
+		if c.state == clientBusy {
+			c.arm()
+		}
+	}
+}
+
+// keep remembers what has been read beyond this request.
+func (c *client) keep(rest []byte) {
+	if len(rest) > 0 {
+		c.in = c.w.bufs.save(c.in, rest)
+	}
+}
+
+// classify finds out where stickiness and balancing want the request.
+func (x *exchange) classify(c *client, q *h1.Request) {
+	b := x.backend
+	x.hash = plan.HashAddr(c.addr)
+	switch {
+	case b.StickyCookie != nil:
+		if v := q.Cookie(b.StickyCookie.Name); v != nil {
+			x.stuck = b.ByCookie(v)
+		}
+	case b.StickyTable != nil:
+		x.lookup(c, q)
+	}
+}
+
+// lookup asks the sticky table; q is nil in TCP mode.
+func (x *exchange) lookup(c *client, q *h1.Request) {
+	if c.w.shared.Sticky == nil {
+		return
+	}
+	t := x.backend.StickyTable
+	if x.key, x.keyed = t.KeyOf(q, c.addr); x.keyed {
+		if id, ok := c.w.shared.Sticky.Lookup(t.ID, x.key); ok {
+			x.stuck = x.backend.ByHash(id)
+		}
+	}
+}
+
+// dispatch sends the request to a server: over an idle connection, or by connecting. out is the request as far as it is there.
+func (c *client) dispatch(out []byte) {
+	w, x := c.w, &c.x
+	for {
+		s := x.pick(w)
+		if s == nil {
+			c.noServer()
+			return
+		}
+		p := w.pool(s, x.backend)
+		if !x.fresh {
+			if conn := p.take(); conn != nil {
+				x.join(s)
+				if c.sendOver(conn, out) {
+					return
+				}
+				x.fresh = true // it had died; nothing arrived
+				out = x.req
+				continue
+			}
+		}
+		if !s.Acquire() {
+			if x.tryElsewhere(s) {
+				continue
+			}
+			x.req = w.retain(x.req, out)
+			w.enqueue(c, s)
+			return
+		}
+		x.join(s)
+		x.req = w.retain(x.req, out)
+		out = x.req
+		if c.connect(p) {
+			return
+		}
+		if !c.retryElsewhere(s) {
+			c.unreachable()
+			return
+		}
+	}
+}
+
+// retain makes dst, on loan or nil, hold b, which may be dst already.
+func (w *Worker) retain(dst, b []byte) []byte {
+	if dst != nil && len(dst) == len(b) {
+		return dst
+	}
+	return w.bufs.save(dst, b)
+}
+
+// pick chooses a server, by stickiness if there is any, or else by balancing.
+func (x *exchange) pick(w *Worker) *plan.Server {
+	if s := x.stuck; s != nil && x.tried&s.Bit() == 0 && s.TakesStuck() {
+		return s
+	}
+	x.learn = true
+	return x.backend.Pick(w.id, x.hash, x.tried)
+}
+
+// join makes x count as active on s.
+func (x *exchange) join(s *plan.Server) {
+	if x.target == s {
+		return
+	}
+	x.leave()
+	x.target = s
+	s.Begin()
+}
+
+// sendOver sends the request over an idle connection. It returns false when that one turns out to be dead: then nothing has
+// arrived.
+func (c *client) sendOver(s *server, out []byte) bool {
+	w, x := c.w, &c.x
+	s.c, x.srv = c, s
+	s.state = serverWaiting
+	s.reused, s.spoke = true, false
+	x.req = w.retain(x.req, out)
+	if w.write(&s.conn, out) == ioOK {
+		return true
+	}
+	s.c, x.srv = nil, nil
+	s.drop()
+	return false
+}
+
+// sendBody passes on the request's body, as far as there is something to read and the server takes it.
+func (c *client) sendBody() {
+	x, w := &c.x, c.w
+	s := x.srv
+	if x.bodyDone || s == nil || s.failed || s.state == serverConnecting || c.state != clientBusy {
+		return
+	}
+	if s.full || !c.readable {
+		return
+	}
+	x.forgetRequest(w) // what follows is not kept
+	if x.body == h1.Chunked {
+		c.sendChunks(s)
+		return
+	}
+	if c.up.src == nil {
+		c.up.start(&c.conn, &s.conn, c.up.rest)
+	}
+	switch w.pump(&c.up) {
+	case flowDone:
+		w.stop(&c.up)
+		x.bodyDone = true
+	case flowYield:
+		w.again(c)
+	case flowShort, flowSrcError:
+		c.w.count(c.front, plan.ClientClosed)
+		c.drop(false)
+	case flowDstError:
+		s.sendFailed()
+	}
+}
+
+// sendChunks is sendBody for a chunked body.
+func (c *client) sendChunks(s *server) {
+	x, w := &c.x, c.w
+	for range fairTurns {
+		if s.full || !c.readable {
+			return
+		}
+		n, st := c.recv(w.in)
+		switch st {
+		case ioAgain:
+			return
+		case ioEnd, ioError:
+			c.w.count(c.front, plan.ClientClosed)
+			c.drop(false)
+			return
+		}
+		out, used, e := x.chunks.Copy(w.out[:0], w.in[:n])
+		if e != h1.OK {
+			c.malformedBody(e)
+			return
+		}
+		if x.chunks.Done() {
+			x.bodyDone = true
+			c.keep(w.in[used:n])
+		}
+		if w.write(&s.conn, out) != ioOK {
+			s.sendFailed()
+			return
+		}
+		if x.bodyDone {
+			return
+		}
+	}
+	w.again(c)
+}
+
+// malformedBody ends an exchange whose body cannot be framed. The server sees its request cut off, never completed.
+func (c *client) malformedBody(e h1.Error) {
+	c.stats().Malformed[e].Add(1)
+	c.x.closing = true
+	c.page(e.Status(), plan.ClientMalformed, e)
+}
+
+// arm sets the timers for what the exchange is waiting for. It runs after every event of either side: to move a deadline is
+// one store.
+func (c *client) arm() {
+	w, x := c.w, &c.x
+	if c.state != clientBusy {
+		return
+	}
+	now := w.loop.Now()
+	s := x.srv
+	if s == nil {
+		return // in the queue: its deadline is fixed
+	}
+	t := &x.backend.Timeouts
+	var client, server int64
+	switch s.state {
+	case serverConnecting:
+		return // one deadline from its beginning
+	case serverWaiting:
+		switch {
+		case x.bodyDone && !s.full:
+			if s.timer.Set() && s.awaiting {
+				return // one deadline from the request's end
+			}
+			s.awaiting = true
+			server = now + int64(t.Response)
+		case s.full:
+			server = now + int64(t.Server)
+		default:
+			client = now + int64(c.front.Timeouts.Client)
+		}
+	case serverBody:
+		if c.full {
+			client = now + int64(c.front.Timeouts.Client)
+		} else {
+			server = now + int64(t.Server)
+		}
+	}
+	set(w.loop, &c.timer, client)
+	set(w.loop, &s.timer, server)
+}
+
+func set(l *loop.Loop, t *loop.Timer, at int64) {
+	if at == 0 {
+		l.StopTimer(t)
+		return
+	}
+	l.SetTimer(t, at)
+}
+
+// finish ends an exchange whose response has been handed to the client completely. The caller settles c.
+func (c *client) finish() {
+	w, x := c.w, &c.x
+	w.stop(&c.down)
+	w.stop(&c.up)
+	if s := x.srv; s != nil {
+		x.srv = nil
+		s.c = nil
+		if x.bodyDone {
+			s.rest()
+		} else {
+			s.drop()
+		}
+	}
+	x.free(w)
+	if !x.bodyDone || x.closing {
+		c.close()
+		return
+	}
+	c.state = clientHead
+	w.loop.StopTimer(&c.timer)
+}

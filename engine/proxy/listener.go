@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// Listener is an address on which connections arrive. It stays while configurations come and go; each loop has a socket of it.
+type Listener struct {
+	Addr  netip.AddrPort
+	front atomic.Pointer[plan.Frontend] // nil: removed; what is established goes on with what it has
+}
+
+// SetFrontend has the listener serve f from the next connection or request on; nil says that it is going away. Any goroutine
+// may call it.
+func (l *Listener) SetFrontend(f *plan.Frontend) { l.front.Store(f) }
+
+// Frontend returns what the listener serves, or nil. Any goroutine may call it.
+func (l *Listener) Frontend() *plan.Frontend { return l.front.Load() }
+
+// removed says that connections end as soon as they can.
+func (l *Listener) removed() bool { return l.front.Load() == nil }
+
+// socket is one loop's part of a listener.
+type socket struct {
+	w        *Worker
+	listener *Listener
+	front    *plan.Frontend // the last one: for what arrived before the listener was removed
+	fd       int
+	timer    loop.Timer // set while it is paused
+}
+
+// Bounds of accepting.
+const (
+	acceptBatch = 64                     // in a row, while others wait
+	acceptPause = 100 * time.Millisecond // after the process ran out of descriptors
+)
+
+// Listen begins to accept on fd, which is a socket of l's.
+func (w *Worker) Listen(l *Listener, fd int) error {
+	s := &socket{w: w, listener: l, fd: fd, front: l.front.Load()}
+	s.timer.Owner = s
+	if err := w.loop.WatchLevel(fd, s); err != nil {
+		return err
+	}
+	w.sockets[l] = s
+	return nil
+}
+
+// Unlisten ends accepting on l, after taking what waits in its queue: to close the socket would reset that.
+func (w *Worker) Unlisten(l *Listener) {
+	s := w.sockets[l]
+	if s == nil {
+		return
+	}
+	delete(w.sockets, l)
+	for s.accept() {
+	}
+	w.loop.StopTimer(&s.timer)
+	w.loop.Forget(s.fd)
+	loop.Close(s.fd)
+}
+
+// Ready takes connections.
+func (s *socket) Ready(loop.Events) {
+	for range acceptBatch {
+		if !s.accept() {
+			return
+		}
+	}
+}
+
+// accept takes one connection and reports whether there may be more.
+func (s *socket) accept() bool {
+	fd, addr, e := loop.Accept(s.fd)
+	if f := s.listener.front.Load(); f != nil {
+		s.front = f
+	}
+	switch e {
+	case 0:
+		s.w.newClient(s.listener, s.front, fd, addr.Addr())
+		return true
+	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
+		// The connection stays in the queue. To be told of it again and again would help nobody.
+		s.w.count(s.front, plan.OutOfDescriptors)
+		s.w.paused.Add(1)
+		s.w.loop.Pause(s.fd)
+		s.w.loop.SetTimer(&s.timer, s.w.loop.Now()+int64(acceptPause))
+	}
+	return false
+}
+
+// Expired goes on accepting after a pause.
+func (s *socket) Expired() {
+	if s.w.loop.WatchLevel(s.fd, s) != nil {
+		s.w.loop.SetTimer(&s.timer, s.w.loop.Now()+int64(acceptPause))
+	}
+}

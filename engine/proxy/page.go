@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/h1"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// meaning is what an error page says after its status: before and after stand around the name of the backend.
+func meaning(kind plan.Failure) (before, after string) {
+	switch kind {
+	case plan.NoServer:
+		return "no server of backend ", " is usable"
+	case plan.ConnectRefused, plan.ConnectTimeout, plan.ConnectError:
+		return "no server of backend ", " could be reached"
+	case plan.OutOfDescriptors:
+		return "the balancer has no descriptor left for a connection to backend ", ""
+	case plan.QueueTimeout:
+		return "every server of backend ", " is busy, and none became free in time"
+	case plan.QueueFull:
+		return "every server of backend ", " is busy, and the queue is full"
+	case plan.ServerClosed:
+		return "a server of backend ", " closed the connection before it had answered"
+	case plan.ServerMalformed:
+		return "a server of backend ", " gave an answer that is not valid HTTP: "
+	case plan.ResponseTimeout:
+		return "a server of backend ", " did not answer in time"
+	case plan.ServerTimeout:
+		return "a server of backend ", " did not take the request in time"
+	case plan.MarkedDown:
+		return "a server of backend ", " went down before it had answered"
+	case plan.HeadersTimeout:
+		return "the head of the request did not arrive in time", ""
+	case plan.ClientTimeout:
+		return "the body of the request did not arrive in time", ""
+	}
+	return "", ""
+}
+
+// page answers the exchange with an error page of our own, and counts why; e says more about malformed messages. An answer that
+// is already on its way can only be cut off, and so can a TCP session. The caller settles c.
+func (c *client) page(status int, kind plan.Failure, e h1.Error) {
+	w, x := c.w, &c.x
+	w.count(c.front, kind)
+	if x.answered || c.tcp() {
+		c.drop(true)
+		return
+	}
+	before, after := meaning(kind)
+	b := strconv.AppendInt(w.body[:0], int64(status), 10)
+	b = append(append(append(b, ' '), http.StatusText(status)...), ": "...)
+	b = append(b, before...)
+	if after != "" && x.backend != nil {
+		b = strconv.AppendQuote(b, x.backend.Name)
+		b = append(b, after...)
+	}
+	if e != h1.OK {
+		b = append(b, e.Meaning()...)
+	}
+	b = append(b, '\n')
+	w.body = b
+
+	c.ready()
+	out := append(w.out[:0], "HTTP/1.1 "...)
+	out = strconv.AppendInt(out, int64(status), 10)
+	out = append(append(append(out, ' '), http.StatusText(status)...), "\r\nDate: "...)
+	out = append(append(out, w.date()...), "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	out = append(strconv.AppendInt(out, int64(len(b)), 10), "\r\n"...)
+	switch {
+	case x.closing:
+		out = append(out, "Connection: close\r\n"...)
+	case x.minor == 0:
+		out = append(out, "Connection: keep-alive\r\n"...)
+	}
+	out = append(out, "\r\n"...)
+	if !x.head {
+		out = append(out, b...)
+	}
+	c.answer(status, out)
+}
+
+// reply answers with what the plan has prepared.
+func (c *client) reply(r *plan.Reply) {
+	w, x := c.w, &c.x
+	c.ready()
+	c.answer(r.Status, r.Append(w.out[:0], x.head, x.minor, x.closing, w.date()))
+}
+
+// ready prepares for an answer of our own: the server's, if there is one under way, is not wanted any more.
+func (c *client) ready() {
+	x := &c.x
+	if s := x.srv; s != nil {
+		c.w.stop(&c.up)
+		x.srv = nil
+		s.c = nil
+		s.drop()
+	}
+	if !x.bodyDone || c.w.draining || c.listener.removed() {
+		x.closing = true
+	}
+}
+
+// answer sends a whole response of our own, and ends the exchange.
+func (c *client) answer(status int, out []byte) {
+	w := c.w
+	c.x.answered = true
+	c.stats().Status[status/100].Add(1)
+	w.sent(c, len(out))
+	if w.write(&c.conn, out) != ioOK {
+		c.gone()
+		return
+	}
+	c.finish()
+}
+
+// tcp says that the client speaks no HTTP with us.
+func (c *client) tcp() bool { return c.front.Mode == config.TCP }
+
+// noServer answers when no server of the backend may be used.
+func (c *client) noServer() { c.page(503, plan.NoServer, h1.OK) }
+
+// unreachable answers when no server could be connected to.
+func (c *client) unreachable() { c.page(503, c.x.reason, h1.OK) }
+
+// sent and received count bytes on the client's side.
+func (w *Worker) sent(c *client, n int)     { c.stats().BytesOut.Add(uint64(n)) }
+func (w *Worker) received(c *client, n int) { c.stats().BytesIn.Add(uint64(n)) }

@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"syscall"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/h1"
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// server is a connection to a server: in use by one client, or idle in its pool. It counts against the server's
+// max_connections from the attempt to connect until it is closed.
+type server struct {
+	conn
+	w        *Worker
+	pool     *pool
+	c        *client // whose exchange it carries; nil: idle
+	timer    loop.Timer
+	state    serverState
+	reused   bool   // this is not its first request
+	spoke    bool   // a byte of the response has arrived
+	awaiting bool   // the response's deadline has been set
+	failed   bool   // it takes no more of the request, but may have answered already
+	in       []byte // part of a response head; on loan
+	more     bool   // in holds what follows an interim response: look at it before reading
+
+	// The response under way.
+	body   h1.Body
+	chunks h1.Chunks
+	keep   bool // may be used again afterwards
+
+	next, prev *server // all of the pool's
+}
+
+type serverState uint8
+
+const (
+	serverFree serverState = iota
+	serverConnecting
+	serverWaiting // for the response's head
+	serverBody
+	serverStream // half of a tunnel
+	serverIdle
+)
+
+// Ready handles what happened to the server's socket.
+func (s *server) Ready(ev loop.Events) {
+	s.note(ev)
+	switch s.state {
+	case serverConnecting:
+		if ev&(loop.Writable|loop.Broken) != 0 {
+			c := s.c
+			s.connected()
+			c.settle()
+		}
+		return
+	case serverIdle:
+		if s.readable { // closed, or speaking out of turn
+			s.drop()
+		}
+		return
+	}
+	c := s.c
+	if s.full && ev&(loop.Writable|loop.Broken) != 0 {
+		switch s.w.flush(&s.conn) {
+		case ioError:
+			s.sendFailed()
+		case ioOK:
+			if s.state != serverStream {
+				c.sendBody()
+			}
+		}
+	}
+	switch s.state {
+	case serverWaiting:
+		s.readHead()
+	case serverBody:
+		s.readBody()
+	case serverStream:
+		c.stream()
+		return
+	}
+	c.settle()
+}
+
+// stats are the server's counters of this loop.
+func (s *server) stats() *plan.Counters { return s.pool.server.Stats.Loop(s.w.id) }
+
+// connected handles the end of a connection attempt.
+func (s *server) connected() {
+	c, w := s.c, s.w
+	if s.broken || s.ended {
+		if e := loop.SocketError(s.fd); e != 0 || s.broken {
+			s.refused(e)
+			return
+		}
+	}
+	w.loop.StopTimer(&s.timer)
+	s.stats().Connections.Add(1)
+	if c.front.Mode == config.TCP {
+		c.startStream()
+		return
+	}
+	s.state = serverWaiting
+	x := &c.x
+	if w.write(&s.conn, x.req) != ioOK {
+		s.sendFailed()
+		return
+	}
+	c.sendBody()
+}
+
+// refused handles a connection that did not come about: nothing of the request has been sent.
+func (s *server) refused(e syscall.Errno) {
+	c, target := s.c, s.pool.server
+	c.failed(target, connectFailure(e))
+	c.x.srv = nil
+	s.c = nil
+	s.drop()
+	c.tryAgain(target)
+}
+
+// tryAgain goes on after a connection that did not come about.
+func (c *client) tryAgain(target *plan.Server) {
+	if c.retryElsewhere(target) {
+		c.dispatch(c.x.req)
+		return
+	}
+	c.unreachable()
+}
+
+// sendFailed notes that the server takes no more of the request. It may have answered, early, before it closed: what it said
+// is read first.
+func (s *server) sendFailed() {
+	s.failed = true
+	s.keep = false
+	if s.state == serverStream || s.state == serverBody {
+		return
+	}
+	s.readable = true
+	s.readHead()
+}
+
+// lost handles a connection that ended or broke before the response's head was complete.
+func (s *server) lost() {
+	c, w := s.c, s.w
+	x := &c.x
+	target := s.pool.server
+	// An idle connection may be closed by its server at any time, also just when a request is on its way. The request is sent
+	// again, once and over a new connection, if all of it is still here and to do it twice does no harm (RFC 9112 9.3.1).
+	if s.reused && !s.spoke && x.idempotent && x.req != nil && !x.fresh {
+		x.fresh = true
+		x.srv = nil
+		s.c = nil
+		s.drop()
+		s.stats().Retries.Add(1)
+		c.dispatch(x.req)
+		return
+	}
+	if !(s.reused && !s.spoke) { // an idle connection's end says nothing about the server's health
+		w.failure(target, plan.ServerClosed)
+	}
+	c.page(502, plan.ServerClosed, h1.OK)
+}
+
+// Expired handles the server's timer.
+func (s *server) Expired() {
+	c, w, target := s.c, s.w, s.pool.server
+	switch s.state {
+	case serverIdle:
+		s.drop()
+		return
+	case serverConnecting:
+		c.failed(target, plan.ConnectTimeout)
+		c.x.srv = nil
+		s.c = nil
+		s.drop()
+		c.tryAgain(target)
+	case serverWaiting:
+		kind := plan.ResponseTimeout
+		if s.full {
+			kind = plan.ServerTimeout
+		}
+		w.failure(target, kind)
+		c.page(504, kind, h1.OK)
+	case serverBody:
+		w.failure(target, plan.ServerTimeout)
+		w.count(c.front, plan.ServerTimeout)
+		c.drop(true)
+	}
+	c.settle()
+}
+
+// rest puts s into its pool, if it can be used again.
+func (s *server) rest() {
+	w := s.w
+	if !s.keep || s.failed || s.full || s.ended || s.readable || s.more || len(s.in) > 0 || !s.pool.wants(w) {
+		s.drop()
+		return
+	}
+	s.state = serverIdle
+	s.pool.put(s)
+}
+
+// drop closes s and gives its place on the server to whoever waits for one.
+func (s *server) drop() {
+	if s.state == serverFree {
+		return
+	}
+	w, p := s.w, s.pool
+	if s.state == serverIdle {
+		p.remove(s)
+	}
+	w.loop.StopTimer(&s.timer)
+	if s.in != nil {
+		w.bufs.put(s.in)
+		s.in = nil
+	}
+	broken := s.c != nil && s.state == serverStream
+	w.release(&s.conn, broken)
+	s.state = serverFree
+	s.c = nil
+	p.unlink(s)
+	if p.gone && p.count == 0 {
+		delete(w.pools, p.server.Live)
+	}
+	p.server.Release()
+	w.freed(p)
+	s.next, w.spareServers = w.spareServers, s
+	w.toServers.Add(-1)
+}

@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// beginStream finds a server for a TCP session. Nothing is read from the client until it is connected.
+func (c *client) beginStream() {
+	w, x := c.w, &c.x
+	*x = exchange{bodyDone: true, fresh: true, backend: c.front.Backend}
+	if x.backend == nil {
+		w.count(c.front, plan.NoServer)
+		c.drop(true)
+		return
+	}
+	c.stats().Requests.Add(1)
+	x.hash = plan.HashAddr(c.addr)
+	if x.backend.StickyTable != nil {
+		x.lookup(c, nil)
+	}
+	c.dispatch(nil)
+	c.settle()
+}
+
+// startStream joins the client with the connection to its server: from here on bytes flow both ways, unread.
+func (c *client) startStream() {
+	w, x := c.w, &c.x
+	s := x.srv
+	x.forgetRequest(w)
+	x.remember(w)
+	c.state = clientStream
+	s.state = serverStream
+	w.loop.StopTimer(&s.timer)
+	w.stop(&c.up)
+	c.up.start(&c.conn, &s.conn, -1)
+	c.down.start(&s.conn, &c.conn, -1)
+	c.up.bulk, c.down.bulk = false, false
+	if !c.watched && !w.watch(&c.conn) {
+		c.drop(true)
+		return
+	}
+	c.stream()
+}
+
+// stream moves what can be moved in both directions. Each direction ends by itself: one side's end is passed on once all that
+// came before it has been delivered, and the other direction goes on.
+func (c *client) stream() {
+	if c.state != clientStream {
+		return
+	}
+	w := c.w
+	up, down := c.up.moved, c.down.moved
+	upEnd := c.half(&c.up)
+	downEnd := c.half(&c.down)
+	w.received(c, int(c.up.moved-up))
+	w.sent(c, int(c.down.moved-down))
+	switch {
+	case upEnd == halfBroken || downEnd == halfBroken:
+		// One side was reset: the other shall see the same, not a proper end.
+		c.endStream(true)
+		return
+	case upEnd == halfClosed && downEnd == halfClosed:
+		c.endStream(false)
+		return
+	}
+	if c.up.moved != up || c.down.moved != down || !c.timer.Set() {
+		w.loop.SetTimer(&c.timer, w.loop.Now()+c.streamTimeout())
+	}
+}
+
+// state of one direction of a tunnel.
+type halfState uint8
+
+const (
+	halfOpen halfState = iota
+	halfClosed
+	halfBroken
+)
+
+// half moves one direction, and passes its end on.
+func (c *client) half(f *flow) halfState {
+	if f.closed {
+		return halfClosed
+	}
+	switch c.w.pump(f) {
+	case flowDone:
+		f.closed = true
+		loop.CloseWrite(f.dst.fd)
+		return halfClosed
+	case flowYield:
+		c.w.again(c)
+	case flowSrcError, flowDstError, flowShort:
+		return halfBroken
+	}
+	return halfOpen
+}
+
+// endStream closes both sides of a tunnel.
+func (c *client) endStream(reset bool) {
+	if s := c.x.srv; s != nil && !reset {
+		c.x.srv = nil
+		s.c = nil
+		s.drop()
+	}
+	c.drop(reset)
+}
+
+// streamTimeout is how long a tunnel may be silent: whichever side is less patient decides.
+func (c *client) streamTimeout() int64 {
+	return int64(min(c.front.Timeouts.Client, c.x.backend.Timeouts.Server))
+}
+
+func (c *client) streamExpired() {
+	kind := plan.ClientTimeout
+	if c.x.backend.Timeouts.Server < c.front.Timeouts.Client {
+		kind = plan.ServerTimeout
+	}
+	c.w.count(c.front, kind)
+	c.endStream(true)
+}

@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/plan"
+)
+
+// Stats is a copy of what the engine has counted since it started, by the configuration in force. What a frontend, backend or
+// server counted goes with it when it is removed.
+type Stats struct {
+	Frontends []FrontendStats
+	Backends  []BackendStats
+	Loops     []LoopStats
+}
+
+// FrontendStats is one frontend. Failures count what its clients did not get, by reason.
+type FrontendStats struct {
+	Name string
+	Mode config.Mode
+	plan.Totals
+}
+
+// BackendStats is one backend. Retries counts requests that were tried on another server.
+type BackendStats struct {
+	Name    string
+	Usable  int // servers that take new clients
+	Servers []ServerStats
+	plan.Totals
+}
+
+// ServerStats is one server. Failures count what it did wrong, by reason.
+type ServerStats struct {
+	Name   string
+	Usable bool // says health
+	Admin  plan.Admin
+	Weight int   // in force
+	Active int64 // requests and sessions under way
+	Open   int64 // connections, unused ones included
+	plan.Totals
+}
+
+// LoopStats is one event loop.
+type LoopStats struct {
+	Clients    int64 // connections
+	Servers    int64 // connections, unused ones included
+	Waiting    int64 // clients in queues
+	Iterations uint64
+	Events     uint64
+	Sleeps     uint64
+	Posts      uint64
+	PostsFull  uint64
+	Pauses     uint64 // of accepting, for lack of descriptors
+	Busy       time.Duration
+}
+
+// Stats returns what has been counted. The numbers are right one by one; they are not of one instant.
+func (e *Engine) Stats() Stats {
+	p := e.plan.Load()
+	var st Stats
+	for _, f := range p.Frontends {
+		st.Frontends = append(st.Frontends, FrontendStats{Name: f.Name, Mode: f.Mode, Totals: f.Stats.Totals()})
+	}
+	for _, b := range p.Backends {
+		bs := BackendStats{Name: b.Name, Usable: b.Usable(), Totals: b.Stats.Totals()}
+		for _, s := range b.Servers {
+			bs.Servers = append(bs.Servers, ServerStats{
+				Name:   s.Name,
+				Usable: s.Usable.Load(),
+				Admin:  plan.Admin(s.Admin.Load()),
+				Weight: int(s.EffectiveWeight()),
+				Active: s.Active.Load(),
+				Open:   s.Open.Load(),
+				Totals: s.Stats.Totals(),
+			})
+		}
+		st.Backends = append(st.Backends, bs)
+	}
+	for _, w := range e.workers {
+		ls := LoopStats{Clients: w.Connections(), Servers: w.ToServers(), Waiting: w.Waiting(), Pauses: w.Pauses()}
+		load := w.Load()
+		ls.Iterations, ls.Events, ls.Sleeps = load.Iterations.Load(), load.Events.Load(), load.Sleeps.Load()
+		ls.Posts, ls.PostsFull = load.Posts.Load(), load.PostsFull.Load()
+		ls.Busy = time.Duration(load.BusyNanos.Load())
+		st.Loops = append(st.Loops, ls)
+	}
+	return st
+}
