@@ -67,7 +67,7 @@ func partialLine(b []byte, lim Limits) Error {
 		if class[c]&isToken != 0 {
 			continue
 		}
-		if c != ' ' || i == 0 {
+		if c != '\r' && (c != ' ' || i == 0) {
 			return BadMethod
 		}
 		break
