@@ -47,7 +47,7 @@ func (p *parser) cond(e hclsyntax.Expression, terms *int) *Cond {
 		case hclsyntax.OpEqual, hclsyntax.OpNotEqual:
 			c := p.equal(e, terms)
 			if c != nil && e.Op == hclsyntax.OpNotEqual {
-				return &Cond{Op: Not, Args: []*Cond{c}, Pos: c.Pos}
+				return not(c, c.Pos)
 			}
 			return c
 		}
@@ -58,7 +58,7 @@ func (p *parser) cond(e hclsyntax.Expression, terms *int) *Cond {
 			return nil
 		}
 		if c := p.cond(e.Val, terms); c != nil {
-			return &Cond{Op: Not, Args: []*Cond{c}, Pos: p.pos(e.Range())}
+			return not(c, p.pos(e.Range()))
 		}
 	case *hclsyntax.FunctionCallExpr:
 		return p.call(e, terms)
@@ -86,6 +86,14 @@ func (p *parser) cond(e hclsyntax.Expression, terms *int) *Cond {
 		p.errorf(e.Range(), `write as in header["x-canary"] == "1" && method != "POST"`, "%s is not a condition", describe(e))
 	}
 	return nil
+}
+
+// not turns c round; what is turned round twice is what it was.
+func not(c *Cond, pos Pos) *Cond {
+	if c.Op == Not {
+		return c.Args[0]
+	}
+	return &Cond{Op: Not, Args: []*Cond{c}, Pos: pos}
 }
 
 // chain reads a && b && c (or ||) into one Cond. HCL nests them to the left, as deep as the chain is long, hence the loop.
@@ -377,7 +385,7 @@ func (p *parser) traversal(e *hclsyntax.ScopeTraversalExpr) (Operand, bool) {
 	i := slices.Index(condFields, root)
 	if i < 0 {
 		hint := didYouMean(root, condFields, "the parts of a request are")
-		p.errorf(e.Traversal[0].SourceRange(), hint, "unknown word %s in a condition", root)
+		p.errorf(e.Traversal[0].SourceRange(), hint, "unknown word %s", root)
 		return none, false
 	}
 	o := Operand{Field: [...]Field{FieldMethod, FieldHost, FieldPath, FieldQuery, FieldHeader, FieldCookie, FieldClient}[i]}

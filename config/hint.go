@@ -49,7 +49,10 @@ func didYouMean(word string, words []string, all string) string {
 	if w := closest(word, words); w != "" {
 		return fmt.Sprintf("did you mean %q?", w)
 	}
-	if len(words) == 0 || len(words) > 16 {
+	if len(words) == 0 {
+		return all + " nothing"
+	}
+	if len(words) > 16 {
 		return ""
 	}
 	return all + " " + strings.Join(words, ", ")

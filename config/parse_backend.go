@@ -129,6 +129,9 @@ func (p *parser) serverAddress(t text) netip.AddrPort {
 		if addr, err := netip.ParseAddr(t.string); err == nil && addr.Is4() {
 			p.errorf(t.rng, fmt.Sprintf("write the port too, as in %q", t.string+":8080"), "%q has no port", t.string)
 			return a
+		} else if err == nil && addr.Is4In6() {
+			p.mapped(t, addr)
+			return a
 		} else if err == nil {
 			p.noIPv6(t, "an IPv6 address of a server")
 			return a

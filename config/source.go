@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,8 +13,9 @@ import (
 )
 
 const (
-	// MaxSize bounds a configuration's text. Ten thousand servers take about one megabyte.
-	MaxSize = 4 << 20
+	// MaxSize bounds a configuration's text. Ten thousand servers take less than one megabyte; a token takes a hundred times the
+	// memory of its text.
+	MaxSize = 2 << 20
 
 	// The HCL parser is recursive. The following bound its stack, far above what a person writes: brackets within brackets, and
 	// operators that nest to the right (!, -, ?, %{) within one pair of brackets.
@@ -55,10 +57,13 @@ func (s *source) parse() *hclsyntax.Body {
 	f, diags := hclsyntax.ParseConfig(s.src, s.file, hcl.InitialPos)
 	for _, d := range diags {
 		s.syntax(d)
+		if d.Summary == "Invalid multi-line string" {
+			break // from here on the parser takes strings for text and text for strings
+		}
 	}
 	for _, d := range diags {
 		// After any other syntax error the tree lacks parts, and what is said about it would be wrong.
-		if d.Severity == hcl.DiagError && d.Summary != "Attribute redefined" {
+		if d.Severity == hcl.DiagError && d.Summary != attributeRedefined {
 			return nil
 		}
 	}
@@ -97,6 +102,12 @@ func (s *source) shallow() bool {
 	return true
 }
 
+// attributeRedefined is the one finding of the HCL parser after which the tree is whole.
+const attributeRedefined = "Attribute redefined"
+
+// placeInDetail finds the line in what HCL says of a second attribute: "... was already set at edge.hcl:2,3-10."
+var placeInDetail = regexp.MustCompile(`:(\d+),\d+-\d+\.`)
+
 // syntax takes over a finding of the HCL parser, in our words: what HCL calls an argument is an attribute everywhere else.
 func (s *source) syntax(d *hcl.Diagnostic) {
 	rng := hcl.Range{Filename: s.file, Start: hcl.InitialPos, End: hcl.InitialPos}
@@ -108,6 +119,20 @@ func (s *source) syntax(d *hcl.Diagnostic) {
 	summary, hint := ours.Replace(d.Summary), strings.TrimSuffix(ours.Replace(d.Detail), ".")
 	if r, n := utf8.DecodeRuneInString(summary); n > 0 {
 		summary = string(unicode.ToLower(r)) + summary[n:]
+	}
+	if r, n := utf8.DecodeRuneInString(hint); n > 0 {
+		hint = string(unicode.ToLower(r)) + hint[n:]
+	}
+	switch {
+	case d.Summary == "Invalid multi-line string", d.Summary == "Unterminated template string", d.Summary == "Unterminated string literal":
+		summary, hint = "this string has no end", `close it with " in the same line; a line break in it is \n`
+	case d.Summary == attributeRedefined:
+		summary = fmt.Sprintf("attribute %q is set twice", rng.SliceBytes(s.src))
+		if m := placeInDetail.FindStringSubmatch(d.Detail); m != nil {
+			hint = "the first is in line " + m[1]
+		}
+	case strings.Contains(summary, "template"), strings.Contains(summary, "interpolation"), strings.Contains(summary, "directive"):
+		hint = templateHint
 	}
 	if d.Severity == hcl.DiagWarning {
 		s.warnf(rng, hint, "%s", summary)

@@ -87,8 +87,9 @@ func (p *parser) validate() {
 	p.validateListeners()
 	p.validateUses()
 	if p.diags.HasErrors() {
-		return // a route whose condition is wrong would seem to match everything
+		return // a route whose condition is wrong would seem to match everything, a backend whose frontend is wrong to be unused
 	}
+	p.validateUnused()
 	for _, f := range p.config.Frontends {
 		p.validateRoutes(f)
 	}
@@ -109,18 +110,18 @@ func (p *parser) validateReferences() {
 			words[to] = append(words[to], n.name)
 		}
 	}
-	used := map[string]bool{}
+	slices.Sort(words[toVIP])
+	slices.Sort(words[toBackend])
 	for _, r := range p.references {
 		names := words[r.to]
-		slices.Sort(names)
-		if r.to == toBackend {
-			used[r.name.string] = true
-		}
 		if slices.Contains(names, r.name.string) {
 			continue
 		}
 		hint := ""
-		if len(p.diags) < maxSuggestions {
+		switch {
+		case len(names) == 0:
+			hint = fmt.Sprintf("write %s %q { ... }", r.to, r.name.string)
+		case len(p.diags) < maxSuggestions:
 			hint = didYouMean(r.name.string, names, "the file has")
 		}
 		if r.to == toVIP {
@@ -128,10 +129,17 @@ func (p *parser) validateReferences() {
 				hint = fmt.Sprintf("write the name of a vip, or bind = [%q]", r.name.string)
 			}
 		}
-		if len(names) == 0 && hint == "" {
-			hint = fmt.Sprintf("write %s %q { ... }", r.to, r.name.string)
-		}
 		p.errorf(r.name.rng, hint, "%s names %s %q, which does not exist", r.from, r.to, r.name.string)
+	}
+}
+
+// validateUnused reports backends that nobody names.
+func (p *parser) validateUnused() {
+	used := map[string]bool{}
+	for _, r := range p.references {
+		if r.to == toBackend {
+			used[r.name.string] = true
+		}
 	}
 	for _, b := range p.config.Backends {
 		if !used[b.Name] {

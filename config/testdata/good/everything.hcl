@@ -1,0 +1,141 @@
+# Every block and every attribute once, none at its default.
+vip "public" {
+  address   = ["192.0.2.10/24", "192.0.2.11/24"]
+  interface = "eth0"
+  prefer    = "lb1"
+}
+vip "inside" {
+  address   = "198.51.100.5/32"
+  interface = "eth1"
+}
+
+frontend "shop" {
+  vip  = ["public", "inside"]
+  http = [80, 8080]
+  timeouts {
+    headers = "5s"
+    client  = "30s"
+    idle    = "1m30s"
+  }
+  request_headers {
+    set    = { "X-Edge" = "skein", x-quoted = "a \"b\" $${c}" }
+    add    = { Via-Edge = "1" }
+    remove = ["X-Debug", "X-Trace"]
+  }
+  response_headers {
+    set    = { Strict-Transport-Security = "max-age=31536000" }
+    remove = "Server"
+  }
+
+  route "everything" {
+    host    = ["Shop.Example.com", "*.shop.example.com"]
+    path    = ["/v1", "/v1/*"]
+    method  = ["GET", "HEAD"]
+    header  = { X-Tenant = "a", "x-empty" = "" }
+    query   = { "debug" = "1" }
+    cookie  = { beta = "yes" }
+    when    = client != "198.51.100.9" && (header["X-Canary"] == "1" || "b" == query["v"])
+    backend = "api"
+    request_headers {
+      set = { X-Route = "everything" }
+    }
+    response_headers {
+      add = { X-Route = "everything" }
+    }
+  }
+  route "old" {
+    path     = "/old/*"
+    redirect = "/new"
+    status   = 301
+  }
+  route "away" {
+    host     = "old.example.com"
+    redirect = "https://www.example.com/"
+  }
+  route "teapot" {
+    path = "/teapot"
+    respond {
+      status       = 418
+      body         = "short\nand stout\n"
+      content_type = "text/html"
+    }
+  }
+  route "gone" {
+    path = "/gone"
+    respond { status = 410 }
+  }
+  route "robots" {
+    path = "/robots.txt"
+    respond {
+      status = 200
+      body   = <<EOT
+User-agent: *
+Disallow: /
+EOT
+    }
+  }
+}
+
+frontend "db" {
+  bind    = ["127.0.0.1", "198.51.100.5"]
+  tcp     = 5432
+  backend = "db"
+  timeouts {
+    client = "1h"
+  }
+}
+
+backend "api" {
+  balance = "least_conn"
+  on_down = "close"
+  sticky "cookie" {
+    name      = "API"
+    secure    = true
+    http_only = false
+    same_site = "none"
+  }
+  check "http" {
+    interval = "500ms"
+    rise     = 1
+    fall     = 2
+    port     = 8081
+    path     = "/healthz?full=1"
+    host     = "api.example.com"
+    expect {
+      status = ["2xx", "301-302", 404, "418"]
+      body   = "ok"
+    }
+  }
+  timeouts {
+    connect  = "1s"
+    response = "30s"
+    server   = "45s"
+    idle     = "10s"
+  }
+  retries { attempts = 0 }
+  server "a1" {
+    address         = "198.51.100.41:8080"
+    weight          = 256
+    max_connections = 1000
+  }
+  server "a2" {
+    address = "198.51.100.42:8080"
+    weight  = 0
+  }
+  server "a3" {
+    address = "198.51.100.43:8080"
+    backup  = true
+  }
+}
+
+backend "db" {
+  balance = "source_hash"
+  on_down = "keep"
+  sticky "table" {
+    key  = client
+    ttl  = "1h"
+    size = 5000
+  }
+  check "icmp" {}
+  server "d1" { address = "198.51.100.31:5432" }
+}
