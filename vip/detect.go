@@ -1,0 +1,162 @@
+package vip
+
+// detect keeps the peers' health: who was not heard for its detection time, and whom a majority of voters has not heard.
+func (m *machine) detect(now int64) {
+	for _, p := range m.peers {
+		if s := now-p.heard > p.detect; s != p.suspect {
+			p.suspect = s
+			m.chatty = true // the others wait for our word to make a majority
+			m.report()
+			if !s {
+				m.healed(now)
+			}
+		}
+	}
+	for _, p := range m.peers {
+		if c := m.gone(p); c != p.confirmed {
+			p.confirmed = c
+			m.report()
+		}
+	}
+}
+
+// gone is whether p is lost for certain: it said so itself, or a majority of voters has not heard from it. Two nodes that lost
+// sight of one another are both alive to the rest.
+func (m *machine) gone(p *peer) bool {
+	if !p.suspect {
+		return p.flags&(flagOrphan|flagResigned) != 0
+	}
+	n := 0
+	if m.selfVoter {
+		n++
+	}
+	for _, o := range m.peers {
+		if o == p || !o.voter || o.suspect {
+			continue
+		}
+		for _, id := range o.suspects {
+			if id == p.id {
+				n++
+				break
+			}
+		}
+	}
+	return n >= m.quorum()
+}
+
+// quorum is a majority of the voters.
+func (m *machine) quorum() int {
+	n := 0
+	if m.selfVoter {
+		n++
+	}
+	for _, p := range m.peers {
+		if p.voter {
+			n++
+		}
+	}
+	return n/2 + 1
+}
+
+// hearsMajority is whether enough voters are heard for a lease to be possible. Who hears nobody does not ask: its claims may
+// still arrive, and would bind the voters to a node that can't hear their answer. After a lapse, only what was heard since
+// counts: the silence that ended the lease may have just begun.
+func (m *machine) hearsMajority(v *vip) bool {
+	since := int64(0)
+	if v.lapsed {
+		since = v.lapsedAt
+	}
+	n := 0
+	if m.selfVoter {
+		n++
+	}
+	for _, p := range m.peers {
+		if p.voter && p.ever && !p.suspect && p.heard > since {
+			n++
+		}
+	}
+	return n >= m.quorum()
+}
+
+// healed announces again what we hold: on the other side of a partition somebody may have claimed it meanwhile.
+func (m *machine) healed(now int64) {
+	for _, v := range m.vips {
+		if v.held {
+			v.announceN, v.announceAt = 0, now
+		}
+	}
+}
+
+// receive takes a message whose authenticity was checked. It returns why it was dropped, or "".
+func (m *machine) receive(now int64, msg *message) string {
+	if msg.to != m.self {
+		return "addressed to another node"
+	}
+	i := m.peerIndex(msg.from)
+	if i < 0 {
+		return "from an unknown node"
+	}
+	p := m.peers[i]
+	if msg.promise <= 0 || msg.promise > maxPromise || msg.interval <= 0 || msg.interval > msg.promise {
+		return "profile out of bounds"
+	}
+	s := p.answered(msg, m.boot)
+	switch {
+	case msg.boot == p.boot:
+		if msg.seq <= p.seq {
+			return "replayed or overtaken"
+		}
+	case s != nil && now-s.at <= maxPromise:
+		// A new life proves itself by an answer to something that we said a moment ago: a recorded one can't.
+		p.forget(msg.boot)
+		m.chatty = true // it waits for the same from us
+	default:
+		if msg.boot == p.newBoot && msg.seq <= p.newSeq {
+			return "replayed or overtaken"
+		}
+		p.newBoot, p.newSeq = msg.boot, msg.seq
+		m.out = append(m.out, action{kind: actGreet, peer: i})
+		return "first word of a new life"
+	}
+
+	before := p.flags
+	p.seq, p.heard, p.ever = msg.seq, now, true
+	p.detect, p.flags, p.lateness, p.profile = msg.promise, msg.flags, msg.lateness, msg.profile
+	p.mac, p.votersIndex, p.applied = msg.mac, msg.votersIndex, msg.applied
+	p.suspects = p.suspects[:0]
+	for _, v := range msg.views[:msg.nviews] {
+		if v.suspect {
+			p.suspects = append(p.suspects, v.node)
+		}
+	}
+	if s != nil {
+		if rtt := now - s.at - msg.echoDelay; rtt >= 0 && (p.rtt == 0 || rtt <= p.rtt || now-p.rttAt > latenessWindow) {
+			p.rtt, p.rttAt = max(rtt, 1), now
+		}
+	}
+	const health = flagAgent | flagOrphan | flagFit | flagResigned | flagSilent
+	if (before^msg.flags)&health != 0 {
+		m.report()
+	}
+	m.hear(now, i, msg, s)
+	m.step(now)
+	return ""
+}
+
+// answered finds our message that msg refers to. Nil: none, a forgotten one, or one from a former life of ours.
+func (p *peer) answered(msg *message, boot uint64) *sent {
+	if msg.echoBoot != boot || msg.echoSeq == 0 {
+		return nil
+	}
+	if s := &p.sent[msg.echoSeq%sentRing]; s.seq == msg.echoSeq {
+		return s
+	}
+	return nil
+}
+
+// forget starts a new life of the peer. What we promised it stands; so does what it granted us, since it starts by keeping
+// silent for longer than it can have promised.
+func (p *peer) forget(boot uint64) {
+	p.boot, p.seq, p.newBoot, p.newSeq = boot, 0, 0, 0
+	clear(p.claims)
+}

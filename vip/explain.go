@@ -1,0 +1,193 @@
+package vip
+
+import (
+	"fmt"
+	"net"
+	"time"
+)
+
+// explain says in a few lines why VIP i is held here or is not.
+func (m *machine) explain(now int64, i int) []string {
+	v := m.vips[i]
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	why := m.refusal(now, i)
+	switch {
+	case v.held:
+		say("held here at epoch %v for %v; the lease has %v left", v.heldEpoch, span(now-v.heldSince), span(m.leaseEnd(i)-now))
+	case v.onLink:
+		say("being taken off the link: %s", m.text(v.lostWhy, i))
+	case why != mayAsk:
+		say("not held here: %s", m.text(why, i))
+	case v.probeAt > now && v.probeN > 0:
+		say("probing the network before the first claim: probe %d of %d is out, nobody has answered", v.probeN, probeNum)
+	case v.probeAt > now:
+		say("not held: somebody else answers for the address; the next probe follows in %v", span(v.probeAt-now))
+	default:
+		say("asking for it at epoch %v: waiting for grants", v.placed.Epoch)
+	}
+	if v.lostWhy != mayAsk && v.lostWhy != why && !v.held {
+		say("last lost because %s", m.text(v.lostWhy, i))
+	}
+	if v.known != (Epoch{}) {
+		say("newest placement: on %s, epoch %v", m.nameOf(v.knownNode), v.known)
+	}
+	if v.promUntil > now {
+		say("this node has promised it to %s (epoch %v) for another %v", m.nameOf(v.promised), v.promEpoch, span(v.promUntil-now))
+	}
+	if v.want {
+		n := 0
+		line := func(name string, l lease) {
+			if l.epoch == v.placed.Epoch && l.until > now {
+				n++
+				say("granted by %s for another %v", name, span(l.until-now))
+			} else {
+				say("not granted by %s", name)
+			}
+		}
+		if m.selfVoter {
+			line(m.name, v.own)
+		}
+		for _, p := range m.peers {
+			if p.voter {
+				line(p.name, p.leases[i])
+			}
+		}
+		say("%d grants, %d needed", n, m.quorum())
+	}
+	for _, p := range m.peers {
+		if p.ever && !p.suspect && p.claims[i].flags&entryHeld != 0 {
+			say("%s says that it holds it (epoch %v)", p.name, p.claims[i].epoch)
+		}
+	}
+	for _, f := range v.conflicts {
+		say("%v was claimed by %v, %d times, last %v ago", f.addr, net.HardwareAddr(f.mac[:]), f.count, span(now-f.at))
+	}
+	return out
+}
+
+// text is a refusal in words, for VIP i as it is now.
+func (m *machine) text(r refusal, i int) string {
+	v := m.vips[i]
+	switch r {
+	case notPlaced:
+		return "it is not placed on any node yet"
+	case placedElsewhere:
+		return fmt.Sprintf("it is placed on %s", m.nameOf(v.knownNode))
+	case newerKnown:
+		return fmt.Sprintf("a newer placement is known (epoch %v on %s; our agent has applied %v)", v.known, m.nameOf(v.knownNode), v.placed.Epoch)
+	case isWitness:
+		return "this node is a witness: it grants and never holds"
+	case agentGone:
+		return "the agent is gone"
+	case notFit:
+		if m.unfitWhy != "" {
+			return "this node is not fit: " + m.unfitWhy
+		}
+		return "this node was not fit"
+	case keepsSilent:
+		return "the guard has just started and keeps silent until old promises have run out"
+	case linkDown:
+		return "its interface is missing or down"
+	case hearsNobody:
+		return "no majority of voters is heard"
+	case leaseOver:
+		return "the lease ran out: no majority of voters was heard"
+	case grantsOver:
+		return "the lease ran out: no majority of voters granted it in time"
+	}
+	return "nothing stands against it"
+}
+
+func (m *machine) nameOf(id nodeID) string {
+	if id == m.self {
+		return m.name
+	}
+	if i := m.peerIndex(id); i >= 0 {
+		return m.peers[i].name
+	}
+	return "a node that is not known here"
+}
+
+// span is a duration as a person reads it.
+func span(d int64) time.Duration {
+	t := time.Duration(d)
+	switch {
+	case t > 10*time.Second:
+		return t.Round(time.Second)
+	case t > time.Second:
+		return t.Round(10 * time.Millisecond)
+	}
+	return t.Round(time.Millisecond)
+}
+
+var profileNames = [...]string{"", fast.name, safe.name, far.name}
+
+func profileCode(name string) uint8 {
+	for i, n := range profileNames {
+		if n == name {
+			return uint8(i)
+		}
+	}
+	return 0
+}
+
+// status is what the agent is told.
+func (m *machine) status(now int64) *wireStatus {
+	w := &wireStatus{State: State{
+		Fit: m.agentAlive && m.fit, Silent: m.silent(now), RealTime: m.realTime,
+		Profile: m.prof.describe(), Lateness: time.Duration(m.late.worst()), VotersIndex: m.votersIndex, Confirmed: m.votersIndex,
+		Held: map[string]Holding{}, Peers: map[string]PeerState{}, Explain: map[string][]string{},
+	}, Ages: map[string]time.Duration{}}
+	for i, v := range m.vips {
+		w.Explain[v.name] = m.explain(now, i)
+		if v.held {
+			w.Held[v.name] = Holding{Epoch: v.heldEpoch, LeaseLeft: time.Duration(m.leaseEnd(i) - now)}
+			w.Ages[v.name] = time.Duration(now - v.heldSince)
+		}
+		for _, f := range v.conflicts {
+			c := Conflict{VIP: v.name, Address: f.addr, MAC: net.HardwareAddr(f.mac[:]).String(), Count: f.count, Stranger: true}
+			for _, p := range m.peers {
+				if p.mac == f.mac {
+					c.Node, c.Stranger = p.name, false
+				}
+			}
+			w.Conflicts = append(w.Conflicts, c)
+			w.ConflictAges = append(w.ConflictAges, time.Duration(now-f.at))
+		}
+	}
+	for _, p := range m.peers {
+		s := PeerState{
+			Voter: p.voter, Witness: p.witness, Alive: p.ever && !p.suspect, ConfirmedDead: p.confirmed, Age: -1,
+			Lateness: time.Duration(p.lateness), RTT: time.Duration(p.rtt), VotersIndex: p.votersIndex, Applied: p.applied,
+		}
+		if p.ever {
+			s.Age = time.Duration(now - p.heard)
+			s.MAC = net.HardwareAddr(p.mac[:]).String()
+			if int(p.profile) < len(profileNames) {
+				s.Profile = profileNames[p.profile]
+			}
+		}
+		if s.Alive {
+			s.Fit, s.AgentAlive = p.flags&flagFit != 0, p.flags&flagAgent != 0
+			s.Resigned = p.flags&(flagResigned|flagOrphan) != 0
+		}
+		claims := false
+		for i, c := range p.claims {
+			if s.Alive && c.flags&entryHeld != 0 {
+				s.Held = append(s.Held, m.vips[i].name)
+			}
+			claims = claims || c.flags&(entryHeld|entryWant) != 0
+		}
+		// Whoever may still hold counts; whoever was silent for the longest promise holds nothing.
+		if p.ever && claims && now-p.heard <= maxPromise {
+			w.Confirmed = min(w.Confirmed, p.votersIndex)
+		}
+		w.Peers[p.name] = s
+	}
+	return w
+}
+
+func (p profile) describe() string {
+	return fmt.Sprintf("%s: %v x %d, lease %v", p.name, time.Duration(p.interval), p.promise/p.interval, time.Duration(p.lease).Round(time.Millisecond))
+}

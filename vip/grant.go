@@ -1,0 +1,238 @@
+package vip
+
+import "slices"
+
+// learn takes note of a placement, from our agent or from anybody's heartbeat. Nobody asks for a VIP without a committed
+// placement, so a higher epoch anywhere is the end of the lower one.
+func (m *machine) learn(v *vip, e Epoch, node nodeID) {
+	if e.Compare(v.known) > 0 {
+		v.known, v.knownNode = e, node
+		m.report()
+	}
+}
+
+// hear takes what a peer says of the VIPs. s is our message that it answers, or nil.
+func (m *machine) hear(now int64, i int, msg *message, s *sent) {
+	p := m.peers[i]
+	asks := false
+	answer := msg.flags&flagAnswer != 0
+	for j := range p.claims {
+		p.claims[j].flags = 0
+		p.claims[j].owed = p.claims[j].owed && answer // an answer asks nothing new, or two who want would answer for ever
+	}
+	for _, e := range msg.entries[:msg.nentries] {
+		j := m.vipIndex(e.vip)
+		if j < 0 {
+			continue // one of us has not heard of the newest configuration
+		}
+		v, c := m.vips[j], &p.claims[j]
+		m.learn(v, e.epoch, e.node)
+		c.epoch, c.flags, c.seq = e.epoch, e.flags, msg.seq
+		c.owed = c.owed && e.flags&entryWant != 0
+		if e.flags&entryReleased != 0 && v.promised == p.id && v.promEpoch.Compare(e.epoch) <= 0 {
+			v.promised, v.promUntil = 0, 0
+		}
+		if e.flags&entryWant != 0 && e.node == p.id {
+			c.owed, asks = c.owed || !answer, !answer
+		}
+		if e.flags&entryGranted != 0 && s != nil && s.claimed&(1<<j) != 0 && s.n > v.wantSends && v.want && e.epoch == v.placed.Epoch {
+			l := &p.leases[j]
+			if l.epoch != e.epoch {
+				*l = lease{epoch: e.epoch}
+			}
+			l.until = max(l.until, s.at+s.lease)
+		}
+	}
+	if asks {
+		m.answer(i)
+	}
+}
+
+// may is whether p could be granted its claim on VIP j now.
+func (m *machine) may(now int64, j int, p *peer) bool {
+	v, c := m.vips[j], &p.claims[j]
+	return !m.silent(now) && c.flags&entryWant != 0 && v.knownNode == p.id && c.epoch == v.known &&
+		(v.promised == p.id || v.promUntil <= now)
+}
+
+// grant makes the promise for which may was the condition. The promise runs from now, later than the claim was sent: the
+// claimant counts its lease from there.
+func (m *machine) grant(now int64, j int, p *peer) {
+	v := m.vips[j]
+	if v.promised != p.id {
+		v.promUntil = 0
+	}
+	v.promised, v.promEpoch, v.promUntil = p.id, v.known, max(v.promUntil, now+p.detect)
+	p.claims[j].owed, p.claims[j].granted = false, p.claims[j].seq
+}
+
+// answer queues an answer to peer i, once.
+func (m *machine) answer(i int) {
+	if p := m.peers[i]; !p.answering {
+		p.answering = true
+		m.out = append(m.out, action{kind: actSend, peer: i, ans: true})
+	}
+}
+
+// owes is whether somebody heard of late waits for a grant of VIP j that a promise to another still forbids.
+func (m *machine) owes(j int) bool {
+	for _, p := range m.peers {
+		if c := &p.claims[j]; c.owed && !p.suspect && m.vips[j].knownNode == p.id && c.epoch == m.vips[j].known {
+			return true
+		}
+	}
+	return false
+}
+
+// owed answers claims that could not be granted when they arrived and can be now.
+func (m *machine) owed(now int64) {
+	for i, p := range m.peers {
+		if p.suspect {
+			continue
+		}
+		for j := range p.claims {
+			if p.claims[j].owed && m.may(now, j, p) {
+				m.answer(i)
+				break
+			}
+		}
+	}
+}
+
+// leaseEnd is until when VIP i may be held: the q-th longest share, q being a majority of the voters.
+func (m *machine) leaseEnd(i int) int64 {
+	v := m.vips[i]
+	var ends [MaxPeers + 1]int64
+	n := 0
+	add := func(l lease) {
+		if l.epoch == v.placed.Epoch {
+			ends[n] = l.until
+		}
+		n++
+	}
+	if m.selfVoter {
+		add(v.own)
+	}
+	for _, p := range m.peers {
+		if p.voter {
+			add(p.leases[i])
+		}
+	}
+	if n == 0 {
+		return 0
+	}
+	slices.Sort(ends[:n])
+	return ends[n-m.quorum()]
+}
+
+// speak sends heartbeats when they are due, and earlier when there is news.
+func (m *machine) speak(now int64) {
+	if !m.chatty && now < m.nextBeat {
+		return
+	}
+	if m.nextBeat += m.prof.interval; m.nextBeat <= now || m.nextBeat > now+m.prof.interval {
+		m.nextBeat = now + m.prof.interval
+	}
+	m.chatty = false
+	for j, v := range m.vips {
+		if v.want {
+			m.grantSelf(now, j)
+		}
+	}
+	for i := range m.peers {
+		m.out = append(m.out, action{kind: actSend, peer: i})
+	}
+}
+
+// grantSelf is a voter's grant to itself, under the same rule as to any other.
+func (m *machine) grantSelf(now int64, j int) {
+	v := m.vips[j]
+	if m.silent(now) || v.knownNode != m.self || v.known != v.placed.Epoch || (v.promised != m.self && v.promUntil > now) {
+		return
+	}
+	v.promised, v.promEpoch, v.promUntil = m.self, v.known, now+m.prof.promise
+	v.own = lease{epoch: v.known, until: now + m.prof.lease}
+}
+
+// fill writes the message for peer i that is sent at now. Called once for each send, just before it.
+func (m *machine) fill(now int64, a action, msg *message) {
+	p := m.peers[a.peer]
+	p.seqOut++
+	m.sends++
+	s := &p.sent[p.seqOut%sentRing]
+	*s = sent{seq: p.seqOut, n: m.sends, at: now, lease: m.prof.lease}
+
+	msg.from, msg.to, msg.boot, msg.seq = m.self, p.id, m.boot, p.seqOut
+	msg.echoBoot, msg.echoSeq, msg.echoDelay = p.boot, p.seq, max(now-p.heard, 0)
+	if a.kind == actGreet {
+		msg.echoBoot, msg.echoSeq, msg.echoDelay = p.newBoot, p.newSeq, 0
+	}
+	msg.interval, msg.promise, msg.lateness = m.prof.interval, m.prof.promise, m.late.worst()
+	msg.profile = profileCode(m.prof.name)
+	msg.mac, msg.votersIndex, msg.applied = m.mac, m.votersIndex, m.applied
+	msg.flags = m.flags(now)
+	if a.ans {
+		msg.flags |= flagAnswer
+		p.answering = false
+	}
+	msg.nviews = 0
+	for _, o := range m.peers {
+		msg.views[msg.nviews] = view{node: o.id, suspect: o.suspect}
+		msg.nviews++
+	}
+	msg.nentries = 0
+	for j, v := range m.vips {
+		e := &msg.entries[msg.nentries]
+		*e = entry{vip: v.id, epoch: v.known, node: v.knownNode}
+		if v.want {
+			e.flags |= entryWant
+			s.claimed |= 1 << j
+		}
+		if v.held {
+			e.flags |= entryHeld
+		}
+		if v.released && !v.onLink && !v.want {
+			e.flags |= entryReleased
+		}
+		// A grant answers the newest message of the peer's present life, the one that echoSeq names. It is made once, and may be
+		// repeated while it stands: the claimant counts from the sending of its claim, however often it hears the answer.
+		if c := &p.claims[j]; a.kind == actSend && c.seq == p.seq && !p.suspect {
+			if c.owed && m.may(now, j, p) {
+				m.grant(now, j, p)
+			}
+			if c.granted == p.seq && v.promised == p.id && v.promUntil > now && v.known == c.epoch {
+				e.flags |= entryGranted
+			}
+		}
+		msg.nentries++
+	}
+}
+
+func (m *machine) flags(now int64) msgFlags {
+	f := msgFlags(0)
+	set := func(on bool, bit msgFlags) {
+		if on {
+			f |= bit
+		}
+	}
+	set(m.agentAlive, flagAgent)
+	set(m.hadAgent && !m.agentAlive, flagOrphan)
+	set(m.agentAlive && m.fit && !m.witness && !m.silent(now), flagFit)
+	set(m.resigned(now), flagResigned)
+	set(m.witness, flagWitness)
+	set(m.silent(now), flagSilent)
+	set(m.realTime, flagRT)
+	return f
+}
+
+// resigned is whether we lost a lease and hold nothing: to the others we are gone, though they may hear us.
+func (m *machine) resigned(now int64) bool {
+	lapsed := false
+	for _, v := range m.vips {
+		if v.held || v.onLink {
+			return false
+		}
+		lapsed = lapsed || (v.lapsed && v.knownNode == m.self && (now-v.lapsedAt > m.prof.promise || !m.hearsMajority(v)))
+	}
+	return lapsed
+}

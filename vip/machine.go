@@ -1,0 +1,473 @@
+package vip
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// machine is the guard's mind: messages, local facts and the time go in, actions come out. It does no I/O, reads no clock and
+// starts nothing, so that a whole cluster of them runs in a test. Times are nanoseconds of CLOCK_BOOTTIME, which goes on while
+// a machine sleeps; 0 is never.
+//
+// After every call the caller executes out in order and empties it, then waits until next.
+type machine struct {
+	// Immutable.
+	boot  uint64
+	start int64
+
+	// What we were told.
+	self        nodeID
+	name        string
+	selfVoter   bool
+	witness     bool
+	votersIndex uint64
+	applied     uint64
+	peers       []*peer
+	vips        []*vip
+	configured  bool
+
+	// Local facts.
+	agentAlive bool
+	hadAgent   bool
+	fit        bool
+	unfitWhy   string
+	realTime   bool
+	late       lateness
+	mac        [6]byte
+
+	prof     profile
+	nextBeat int64
+	sends    uint64 // messages sent so far, to all peers
+	chatty   bool   // something changed that the peers shall hear of before the next beat
+
+	out []action
+}
+
+// action is one thing for the edges to do.
+type action struct {
+	kind actionKind
+	peer int  // index into peers, for actSend and actGreet
+	vip  int  // index into vips, for all others
+	ans  bool // actSend answers a claim
+}
+
+type actionKind uint8
+
+const (
+	actSend     actionKind = iota + 1 // fill a message for the peer and send it
+	actGreet                          // the same, in answer to a life that has not proved itself
+	actAdd                            // put the addresses on the link
+	actDel                            // take them off; then call removed
+	actRefresh                        // prolong the addresses' life in the kernel
+	actGate                           // let the kernel answer ARP for one gate more
+	actProbe                          // ask who has the addresses
+	actAnnounce                       // tell everybody that we have them
+	actReport                         // the state changed in a way that the agent should hear of at once
+)
+
+func (k actionKind) String() string {
+	return [...]string{"", "send", "greet", "add", "del", "refresh", "gate", "probe", "announce", "report"}[k]
+}
+
+// peer is another node.
+type peer struct {
+	// Immutable until the next setup.
+	id      nodeID
+	name    string
+	addr    netip.AddrPort
+	voter   bool
+	witness bool
+
+	// What it last said.
+	boot        uint64
+	newBoot     uint64 // a life that has not proved yet to be the present one
+	newSeq      uint64
+	seq         uint64
+	heard       int64 // when; at first, when we learned of the peer
+	ever        bool  // it was heard at all
+	detect      int64 // after how long without a word we suspect it
+	flags       msgFlags
+	lateness    int64
+	profile     uint8
+	mac         [6]byte
+	votersIndex uint64
+	applied     uint64
+	suspects    []nodeID // whom it suspects
+	claims      []claim  // by our index of VIPs
+
+	// What we make of it.
+	suspect   bool
+	confirmed bool // a majority of voters suspects it, or it said itself that it is gone
+	rtt       int64
+	rttAt     int64
+
+	// What we sent.
+	seqOut    uint64
+	answering bool // an answer is among the actions
+	sent      [sentRing]sent
+	leases    []lease // what it granted us, by our index of VIPs
+}
+
+// sentRing is how many messages to a peer are remembered. At 20 ms and an answer to each of the peer's own they last for more
+// than 600 ms, over ten leases; an older answer is worth nothing anyway.
+const sentRing = 64
+
+// sent is one message that an answer may refer to.
+type sent struct {
+	seq     uint64
+	n       uint64 // machine.sends when it was sent
+	at      int64
+	lease   int64
+	claimed uint64 // bit i: it asked for vips[i]
+}
+
+// claim is what a peer said of a VIP.
+type claim struct {
+	epoch   Epoch
+	flags   entryFlags
+	seq     uint64 // of the message that asked
+	owed    bool   // it asked, and was granted nothing for it yet
+	granted uint64 // the seq that was last granted
+}
+
+// lease is one voter's share of ours.
+type lease struct {
+	epoch Epoch
+	until int64
+}
+
+// vip is a VIP as a voter and as a holder see it.
+type vip struct {
+	// Immutable until the next setup.
+	id       vipID
+	name     string
+	prefixes []netip.Prefix
+	dev      string
+	placed   Placement // our agent's
+
+	// As one who grants.
+	known     Epoch // newest placement heard of, from our agent or from anybody
+	knownNode nodeID
+	promised  nodeID
+	promEpoch Epoch
+	promUntil int64
+
+	// As one who may hold.
+	linkUp    bool
+	want      bool
+	wantSends uint64 // machine.sends when wanting began: only what was sent later counts
+	onLink    bool   // the addresses are, or may be, on the link
+	held      bool
+	heldSince int64
+	heldEpoch Epoch
+	own       lease // our own grant
+	lapsed    bool  // the last hold ended with the lease
+	lapsedAt  int64
+	lostWhy   refusal
+	released  bool // the peers shall hear that we gave it back
+
+	refreshAt  int64
+	gateAt     int64
+	announceN  int
+	announceAt int64
+	defendedAt int64
+	probeN     int
+	probeAt    int64
+	probed     bool // for the epoch in probeEpoch
+	probeEpoch Epoch
+	conflicts  []foreign
+}
+
+// foreign is somebody else who claims a VIP.
+type foreign struct {
+	addr  netip.Addr
+	mac   [6]byte
+	at    int64
+	count int
+}
+
+const maxConflicts = 8 // per VIP; the oldest goes
+
+// announcements after a claim: the first wins the race, the others cover loss and hosts that lock an entry for a second.
+var announcements = [...]int64{0, 50 * ms, 150 * ms, 400 * ms, 1100 * ms, 2100 * ms, 5000 * ms}
+
+const (
+	announceEvery = int64(30 * time.Second) // switches forget after 300 s, MetalLB's users lost 15 minutes
+	refreshEvery  = int64(time.Second)      // of a kernel life of three
+	defendEvery   = 20 * ms
+	gateEvery     = 5 * ms
+
+	// RFC 5227 section 1.1, without the random wait for many hosts that start at once: only the one that was granted probes.
+	probeNum      = 3
+	probeInterval = int64(time.Second)
+	probeWait     = int64(2 * time.Second)
+	probeRetry    = int64(10 * time.Second)
+)
+
+// newMachine returns a machine that knows nobody. boot tells its life from its former ones.
+func newMachine(now int64, boot uint64, realTime bool) *machine {
+	m := &machine{boot: boot, start: now, realTime: realTime, nextBeat: now}
+	m.prof = profileFor(realTime, 0, 0, 0)
+	return m
+}
+
+// silent is whether the life before may still be bound by promises.
+func (m *machine) silent(now int64) bool { return now < m.start+maxPromise }
+
+// configure takes a checked Setup. What it does not change goes on: peers, promises, leases, held addresses.
+func (m *machine) configure(now int64, s *Setup) {
+	m.self, m.name, m.selfVoter, m.witness = idOf(s.Self), s.Self, s.SelfVoter, s.Witness
+	m.votersIndex, m.applied, m.configured = s.VotersIndex, s.Applied, true
+
+	oldVIPs := m.vips
+	index := make([]int, len(s.VIPs)) // from new to old
+	vips := make([]*vip, len(s.VIPs))
+	for i, c := range s.VIPs {
+		id := vipKey(c.Name)
+		index[i] = slices.IndexFunc(oldVIPs, func(v *vip) bool { return v.id == id && slices.Equal(v.prefixes, c.Addresses) && v.dev == c.Interface })
+		if index[i] >= 0 {
+			vips[i] = oldVIPs[index[i]]
+		} else {
+			vips[i] = &vip{id: id, name: c.Name, prefixes: c.Addresses, dev: c.Interface}
+			// A VIP with other addresses is another VIP to the link, but the promises made for its name hold.
+			if j := slices.IndexFunc(oldVIPs, func(v *vip) bool { return v.id == id }); j >= 0 {
+				o := oldVIPs[j]
+				vips[i].known, vips[i].knownNode = o.known, o.knownNode
+				vips[i].promised, vips[i].promEpoch, vips[i].promUntil = o.promised, o.promEpoch, o.promUntil
+			}
+		}
+		vips[i].placed = Placement{}
+	}
+	same := len(vips) == len(oldVIPs)
+	for i := range index {
+		same = same && index[i] == i
+	}
+
+	peers := make([]*peer, len(s.Peers))
+	for i, c := range s.Peers {
+		id := idOf(c.Name)
+		j := slices.IndexFunc(m.peers, func(p *peer) bool { return p.id == id })
+		if j >= 0 {
+			peers[i] = m.peers[j]
+		} else {
+			peers[i] = &peer{id: id, name: c.Name, heard: now, detect: maxPromise}
+		}
+		p := peers[i]
+		p.addr, p.voter, p.witness = netip.AddrPortFrom(c.Addr.Addr().Unmap(), c.Addr.Port()), c.Voter, c.Witness
+		if !same || j < 0 {
+			p.reindex(index)
+		}
+	}
+	m.peers, m.vips = peers, vips
+	for _, pl := range s.Placements {
+		i := m.vipIndex(vipKey(pl.VIP))
+		if i < 0 {
+			continue
+		}
+		m.vips[i].placed = pl
+		m.learn(m.vips[i], pl.Epoch, idOf(pl.Node))
+	}
+	m.chatty = true
+	m.step(now)
+}
+
+// reindex moves what is kept per VIP to the VIPs' new places. Messages under way refer to the old ones and are not counted.
+func (p *peer) reindex(index []int) {
+	claims, leases := make([]claim, len(index)), make([]lease, len(index))
+	for i, j := range index {
+		if j >= 0 && j < len(p.claims) {
+			claims[i], leases[i] = p.claims[j], p.leases[j]
+		}
+	}
+	p.claims, p.leases = claims, leases
+	for i := range p.sent {
+		p.sent[i].claimed = 0
+	}
+}
+
+func (m *machine) vipIndex(id vipID) int {
+	for i, v := range m.vips {
+		if v.id == id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (m *machine) peerIndex(id nodeID) int {
+	for i, p := range m.peers {
+		if p.id == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// local takes the facts about our own agent: whether it lives, and whether the node may hold.
+func (m *machine) local(now int64, alive, fit bool, why string) {
+	if alive == m.agentAlive && fit == m.fit && why == m.unfitWhy {
+		return
+	}
+	m.chatty = m.chatty || alive != m.agentAlive || fit != m.fit
+	m.agentAlive, m.fit, m.unfitWhy = alive, fit, why
+	m.hadAgent = m.hadAgent || alive
+	m.report()
+	m.step(now)
+}
+
+// link says whether a VIP's interface exists and is up.
+func (m *machine) link(now int64, i int, up bool) {
+	if v := m.vips[i]; v.linkUp != up {
+		v.linkUp = up
+		m.report()
+		m.step(now)
+	}
+}
+
+// removed says that actDel was done: from here on the peers may hear that the VIP is free.
+func (m *machine) removed(now int64, i int) {
+	v := m.vips[i]
+	v.onLink = false
+	m.chatty = true
+	m.step(now)
+}
+
+// woke says how late the caller came back from waiting.
+func (m *machine) woke(now, late int64) { m.late.add(now, max(late, 0)) }
+
+// lost says that somebody took a held address off the link.
+func (m *machine) lost(now int64, i int) {
+	v := m.vips[i]
+	if v.held && m.leaseEnd(i) > now {
+		v.refreshAt, v.announceN, v.announceAt = now, 0, now
+		m.step(now)
+	}
+}
+
+// foreign says that an ARP frame named mac as the owner of addr, which is one of the VIP's.
+func (m *machine) foreign(now int64, i int, addr netip.Addr, mac [6]byte) {
+	v := m.vips[i]
+	probing := v.probeN > 0 && !v.probed
+	if !v.held && !probing {
+		return
+	}
+	j := slices.IndexFunc(v.conflicts, func(f foreign) bool { return f.addr == addr && f.mac == mac })
+	if j < 0 {
+		if len(v.conflicts) == maxConflicts {
+			v.conflicts = slices.Delete(v.conflicts, 0, 1)
+		}
+		v.conflicts = append(v.conflicts, foreign{addr: addr, mac: mac})
+		j = len(v.conflicts) - 1
+		m.report()
+	}
+	v.conflicts[j].at, v.conflicts[j].count = now, v.conflicts[j].count+1
+	switch {
+	case probing:
+		v.probeN, v.probeAt = 0, now+probeRetry
+		m.report()
+	case now-v.defendedAt >= defendEvery:
+		v.defendedAt = now
+		v.announceN, v.announceAt = 0, now
+		m.step(now)
+	}
+}
+
+func (m *machine) report() {
+	for _, a := range m.out {
+		if a.kind == actReport {
+			return
+		}
+	}
+	m.out = append(m.out, action{kind: actReport})
+}
+
+func (m *machine) do(k actionKind, vip int) { m.out = append(m.out, action{kind: k, vip: vip}) }
+
+// tick does what is due.
+func (m *machine) tick(now int64) { m.step(now) }
+
+// step is the one place where the machine decides. Every input ends here.
+func (m *machine) step(now int64) {
+	if !m.configured {
+		return
+	}
+	m.retune(now)
+	m.detect(now)
+	for i := range m.vips {
+		m.decide(now, i)
+	}
+	m.speak(now)
+	for i := range m.vips {
+		m.decide(now, i) // a lone voter grants itself while it speaks
+	}
+	m.owed(now)
+}
+
+// retune picks the profile anew when facts have changed.
+func (m *machine) retune(now int64) {
+	late := int64(0)
+	var rtts [MaxPeers + 1]int64
+	n, voters := 0, 0
+	if m.selfVoter {
+		n, voters = 1, 1
+	}
+	for _, p := range m.peers {
+		if !p.voter {
+			continue
+		}
+		voters++
+		if p.ever && !p.suspect {
+			late = max(late, p.lateness)
+			rtts[n] = p.rtt
+			n++
+		}
+	}
+	q := voters/2 + 1
+	rtt := int64(0)
+	if n >= q {
+		slices.Sort(rtts[:n])
+		rtt = rtts[q-1]
+	}
+	if p := profileFor(m.realTime, m.late.worst(), late, rtt); p != m.prof {
+		m.prof = p
+		m.report()
+	}
+}
+
+// next is when tick has something to do.
+func (m *machine) next() int64 {
+	if !m.configured {
+		return m.start + int64(time.Hour)
+	}
+	if m.chatty {
+		return 0
+	}
+	t := m.nextBeat
+	at := func(x int64) {
+		if x > 0 && x < t {
+			t = x
+		}
+	}
+	for _, p := range m.peers {
+		if !p.suspect {
+			at(p.heard + p.detect + 1)
+		}
+	}
+	for i, v := range m.vips {
+		if v.held {
+			at(m.leaseEnd(i))
+			at(v.refreshAt)
+			at(v.announceAt)
+			if m.leaseEnd(i) >= v.gateAt+m.prof.gate {
+				at(v.gateAt)
+			}
+		} else if v.want && v.probeN > 0 {
+			at(v.probeAt)
+		}
+		if m.owes(i) {
+			at(max(v.promUntil, m.start+maxPromise))
+		}
+	}
+	return t
+}

@@ -1,0 +1,84 @@
+package vip
+
+import "time"
+
+// maxPromise bounds every promise and every detection time. A guard that starts says nothing for this long, because the guard
+// that it was before may have promised as much.
+const maxPromise = int64(time.Second)
+
+// ms is a millisecond in the machine's unit, nanoseconds of CLOCK_BOOTTIME.
+const ms = int64(time.Millisecond)
+
+// profile is how fast a guard beats and how long what it says is good for. DESIGN.md has the table and the proof.
+type profile struct {
+	name     string
+	interval int64 // between heartbeats
+	promise  int64 // how long a voter promises in answer; also after how long without a heartbeat the peers suspect us
+	lease    int64 // how long a grant is good for, from our own sending; lease < promise
+	gate     int64 // life of an answer to ARP; gate < lease
+}
+
+// class is one row of the table.
+type class struct {
+	name     string
+	interval int64
+	times    int64
+}
+
+var (
+	fast = class{"fast", 20 * ms, 3}
+	safe = class{"safe", 50 * ms, 5}
+	far  = class{"far", 200 * ms, 5}
+)
+
+// farRTT is the round trip from which a majority of voters is far: half of what fast leaves for the answer to one of two
+// heartbeats.
+const farRTT = 15 * ms
+
+// gates are the lives that the kernel's gate knows, see gate.go.
+var gates = [...]int64{40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms}
+
+// profileFor picks the class, then stretches it until the lease survives one lost heartbeat and the lateness of both ends.
+//
+//	margin  = max(promise/6, lateness + 5 ms)      the part of the promise that no lease may use
+//	lease   = promise - margin
+//	lease  >= 2 interval + 2 lateness + rtt        or the promise grows by an interval, up to maxPromise
+func profileFor(realTime bool, lateness, peerLateness, rtt int64) profile {
+	c := safe
+	switch {
+	case rtt >= farRTT:
+		c = far
+	case realTime:
+		c = fast
+	}
+	late := max(lateness, peerLateness)
+	for n := c.times; ; n++ {
+		p := profile{name: c.name, interval: c.interval, promise: min(n*c.interval, maxPromise)}
+		p.lease = p.promise - max(p.promise/6, min(late+5*ms, p.promise/2))
+		if p.lease >= 2*p.interval+2*late+rtt || p.promise == maxPromise {
+			for _, g := range gates {
+				if g <= p.lease*4/5 {
+					p.gate = g
+				}
+			}
+			return p
+		}
+	}
+}
+
+// lateness keeps the worst of the last ten to twenty seconds.
+type lateness struct {
+	cur, old int64
+	since    int64
+}
+
+const latenessWindow = int64(10 * time.Second)
+
+func (l *lateness) add(now, d int64) {
+	if now-l.since >= latenessWindow {
+		l.old, l.cur, l.since = l.cur, 0, now
+	}
+	l.cur = max(l.cur, d)
+}
+
+func (l *lateness) worst() int64 { return max(l.cur, l.old) }
