@@ -183,9 +183,15 @@ type ApplyRequest struct {
 // ApplyEvent is one line of the answer to an apply: first the commit, then each node as it reports, then Done. Exactly one field
 // is set.
 type ApplyEvent struct {
-	Committed *Revision    `json:"committed,omitempty"`
+	Committed *Committed   `json:"committed,omitempty"`
 	Node      *NodeApplied `json:"node,omitempty"`
 	Done      *ApplyDone   `json:"done,omitempty"`
+}
+
+// Committed is the new revision, and what went with the old one.
+type Committed struct {
+	Revision
+	Notes string `json:"notes,omitempty"` // "forgot what was set on server shop/s2, which is gone"
 }
 
 // NodeApplied says whether one node runs the new revision.

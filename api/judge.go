@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,21 +52,16 @@ func (s *Status) judgeQuorum() {
 
 func (s *Status) judgeVIPs(f Facts) {
 	for _, v := range s.VIPs {
-		var holders []string
-		for _, n := range s.Nodes {
-			if slices.Contains(n.Holds, v.Name) {
-				holders = append(holders, n.Name)
-			}
-		}
+		holders, leaving := s.holdersOf(&v)
 		explain := fmt.Sprintf("`skein vip explain %s`", v.Name)
 		placed := f.Answers[v.Placed]
 		switch {
 		case len(holders) > 1:
 			s.because(Down, "vip %q is held by %s", v.Name, strings.Join(holders, " and "))
 			s.alarm(Critical, explain, "vip %q is held by more than one node", v.Name)
-		case len(holders) == 1 && holders[0] != v.Placed:
-			s.because(Degraded, "vip %q moves from %s to %s", v.Name, holders[0], v.Placed)
 		case len(holders) == 1:
+		case len(leaving) > 0:
+			s.because(Degraded, "vip %q moves from %s to %s", v.Name, strings.Join(leaving, " and "), v.Placed)
 		case v.Placed == "":
 			s.because(Down, "vip %q is held by nobody: it has no place yet", v.Name)
 			s.alarm(Critical, explain, "vip %q has no node to hold it", v.Name)
@@ -79,9 +75,29 @@ func (s *Status) judgeVIPs(f Facts) {
 	}
 }
 
+// holdersOf returns who reports that it holds v, and who still does so by an older placement: reports are not made at one instant,
+// so that a node that has let go meanwhile is among the latter, and is no second holder.
+func (s *Status) holdersOf(v *VIPStatus) (holders, leaving []string) {
+	for _, n := range s.Nodes {
+		if n.Report == nil {
+			continue
+		}
+		for _, h := range n.Report.VIPs {
+			switch {
+			case h.Name != v.Name:
+			case h.Epoch == v.Epoch:
+				holders = append(holders, n.Name)
+			default:
+				leaving = append(leaving, n.Name)
+			}
+		}
+	}
+	return holders, leaving
+}
+
 func (s *Status) judgeBackends() {
 	for _, b := range s.Backends {
-		alive, known, admin := 0, 0, 0
+		alive, known, admin := 0, 0, ""
 		for _, srv := range b.Servers {
 			switch srv.State {
 			case ServerUp, ServerUnchecked, ServerPartly:
@@ -89,7 +105,7 @@ func (s *Status) judgeBackends() {
 			case ServerDown:
 				known++
 			case ServerDrain, ServerDisabled:
-				known, admin = known+1, admin+1
+				known, admin = known+1, cmp.Or(admin, srv.Name)
 			}
 		}
 		if alive > 0 || known < len(b.Servers) {
@@ -97,8 +113,8 @@ func (s *Status) judgeBackends() {
 		}
 		s.because(Down, "backend %q has no usable server", b.Name)
 		hint := fmt.Sprintf("`skein server list %s` says what each node sees", b.Name)
-		if admin > 0 {
-			hint = fmt.Sprintf("`skein server enable %s/NAME` brings one back", b.Name)
+		if admin != "" {
+			hint = fmt.Sprintf("`skein server enable %s/%s` brings one back", b.Name, admin)
 		}
 		s.alarm(Critical, hint, "backend %q has no usable server: its clients get errors", b.Name)
 	}
@@ -109,16 +125,18 @@ func (s *Status) judgeNodes() {
 		if n.Summary == "" {
 			continue
 		}
-		s.because(Degraded, "%s %s", n.Name, n.Summary)
+		s.because(Degraded, "%s: %s", n.Name, n.Summary)
 		switch {
+		case n.Report == nil && n.Alive:
+			s.alarm(Critical, "look at its agent's log", "%s: %s", n.Name, n.Summary)
 		case n.Report == nil:
 			s.alarm(Critical, fmt.Sprintf("start it again, or `skein node remove %s` if it is gone for good", n.Name),
-				"%s %s", n.Name, n.Summary)
+				"%s: %s", n.Name, n.Summary)
 		case !n.Report.Disk.OK:
 			s.alarm(Critical, "mend its disk and restart its agent: until then it acknowledges nothing", "%s: disk failed: %s",
 				n.Name, n.Report.Disk.Error)
 		case n.Report.Revision.Error != "":
-			s.alarm(Critical, "mend the cause, then `skein show > FILE` and `skein apply FILE` again",
+			s.alarm(Critical, "mend the cause, then `skein show > FILE; skein apply FILE` makes it try again",
 				"%s refused revision %d: %s", n.Name, n.Report.Revision.Committed, n.Report.Revision.Error)
 		}
 	}

@@ -20,7 +20,7 @@ func (s *Server) status(ctx context.Context) Status {
 	f.Members = s.opts.Peers.Members()
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
-	own := s.opts.Report()
+	own := s.opts.Report().whole()
 	answers := make([]Answer, len(f.View.Nodes))
 	var wg sync.WaitGroup
 	for i, n := range f.View.Nodes {
@@ -86,7 +86,7 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) getNode(w http.ResponseWriter, r *http.Request) error {
-	return answer(w, s.opts.Report())
+	return answer(w, s.opts.Report().whole())
 }
 
 func (s *Server) getVIPs(w http.ResponseWriter, r *http.Request) error {

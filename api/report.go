@@ -141,3 +141,21 @@ type Alarm struct {
 	What     string   `json:"what"`
 	Hint     string   `json:"hint,omitempty"`
 }
+
+// whole returns r with lists in the place of nil, so that its JSON has the same shape on every node.
+func (r NodeReport) whole() NodeReport {
+	list(&r.VIPs)
+	list(&r.Peers)
+	list(&r.Servers)
+	list(&r.Frontends)
+	list(&r.Tables)
+	list(&r.Alarms)
+	list(&r.Raft.Voters)
+	return r
+}
+
+func list[T any](l *[]T) {
+	if *l == nil {
+		*l = []T{}
+	}
+}

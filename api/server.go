@@ -89,6 +89,10 @@ func (s *Server) Handler() http.Handler { return s.mux }
 func Listen(path string) (net.Listener, error) {
 	l, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {
+		// A plain file refuses connections as a dead agent's socket does.
+		if info, statErr := os.Lstat(path); statErr == nil && info.Mode()&fs.ModeSocket == 0 {
+			return nil, fmt.Errorf("listen on %s: a file that is no socket is in the way", path)
+		}
 		if c, dialErr := net.DialTimeout("unix", path, time.Second); dialErr == nil {
 			c.Close()
 			return nil, fmt.Errorf("listen on %s: another agent answers there", path)

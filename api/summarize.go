@@ -90,7 +90,7 @@ func nodeTrouble(n *NodeStatus, committed uint64) string {
 	case r == nil && !n.Alive:
 		return "does not answer and is not heard by the others"
 	case r == nil:
-		return cmp.Or(n.Error, "does not answer")
+		return "its API cannot be asked: " + cmp.Or(n.Error, "no answer")
 	}
 	var t []string
 	if !r.Disk.OK {

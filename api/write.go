@@ -85,9 +85,9 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	author := s.author(r)
+	author, at := s.author(r), time.Now()
 	res, err := s.propose(r.Context(), state.SetConfig{
-		Text: []byte(req.Text), Scope: state.ScopeOf(conf), Message: req.Message, Author: author, At: time.Now(), BasedOn: *req.BasedOn,
+		Text: []byte(req.Text), Scope: state.ScopeOf(conf), Message: req.Message, Author: author, At: at, BasedOn: *req.BasedOn,
 	})
 	if err != nil {
 		return err
@@ -100,7 +100,8 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) error {
 		enc.Encode(e) // an error here is a client that went away; the revision is committed all the same
 		flush.Flush()
 	}
-	emit(ApplyEvent{Committed: &Revision{Number: res.Revision, Message: req.Message, Author: author, At: time.Now()}})
+	rev := Revision{Number: res.Revision, Message: req.Message, Author: author, At: at}
+	emit(ApplyEvent{Committed: &Committed{Revision: rev, Notes: res.Message}})
 	done := ApplyDone{Revision: res.Revision}
 	for a := range s.everyoneApplied(r.Context(), res.Revision) {
 		done.Nodes++

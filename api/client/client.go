@@ -38,16 +38,17 @@ type Client struct {
 // New returns a client of the agent that listens on the unix socket at path. It connects with the first request.
 func New(path string) *Client {
 	var d net.Dialer
-	return newClient(path, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", path) })
+	return NewDial(path, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", path) })
 }
 
 // NewTLS returns a client of the node at addr ("host:port"), which both sides enter with certificates of the cluster's CA.
 func NewTLS(addr string, conf *tls.Config) *Client {
 	d := tls.Dialer{Config: conf}
-	return newClient(addr, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
+	return NewDial(addr, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) })
 }
 
-func newClient(where string, dial func(context.Context) (net.Conn, error)) *Client {
+// NewDial returns a client that connects with dial. Messages name the other end as where.
+func NewDial(where string, dial func(context.Context) (net.Conn, error)) *Client {
 	return &Client{
 		where: where,
 		http: &http.Client{Transport: &http.Transport{

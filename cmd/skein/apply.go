@@ -19,6 +19,7 @@ const applyTimeout = time.Minute
 type applyDoc struct {
 	Revision uint64            `json:"revision"`
 	BasedOn  uint64            `json:"based_on"`
+	Notes    string            `json:"notes,omitempty"`
 	Changes  []api.Change      `json:"changes"`
 	Nodes    []api.NodeApplied `json:"nodes"`
 }
@@ -62,7 +63,7 @@ The exit code is 2 when it was committed but not every node runs it, and 5 when 
 				return c.tooLate(base, now.Revision)
 			}
 			doc := applyDoc{Revision: base, BasedOn: base, Changes: difference(now, conf), Nodes: []api.NodeApplied{}}
-			if now.Text == string(conf.Text) && base > 0 {
+			if now.Text == string(conf.Text) && base > 0 && !c.refusedSomewhere(ctx, base) {
 				return c.show(view{
 					doc:   doc,
 					draw:  func(bool) { fmt.Fprintf(c.out, "nothing to do: revision %d is this text\n", base) },
@@ -78,6 +79,17 @@ The exit code is 2 when it was committed but not every node runs it, and 5 when 
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "refuse unless this is the current revision")
 	cmd.Flags().StringVarP(&message, "message", "m", "", "why, for the record")
 	return cmd
+}
+
+// refusedSomewhere says whether a node has refused the revision. Then the same text is worth another try.
+func (c *cli) refusedSomewhere(ctx context.Context, rev uint64) bool {
+	l, err := c.node().Nodes(ctx)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(l.Nodes, func(n api.NodeStatus) bool {
+		return n.Report != nil && n.Report.Revision.Error != "" && n.Report.Revision.Running < rev
+	})
 }
 
 // tooLate is the refusal before anything was sent.
@@ -113,9 +125,12 @@ func (c *cli) apply(ctx context.Context, doc *applyDoc, req api.ApplyRequest) er
 		waiting.stop()
 		switch {
 		case e.Committed != nil:
-			doc.Revision = e.Committed.Number
+			doc.Revision, doc.Notes = e.Committed.Number, e.Committed.Notes
 			if !quiet {
 				fmt.Fprintf(c.out, "revision %d is committed\n", doc.Revision)
+				if e.Committed.Notes != "" {
+					fmt.Fprintf(c.out, "  %s\n", clean(e.Committed.Notes))
+				}
 			}
 		case e.Node != nil:
 			doc.Nodes = append(doc.Nodes, *e.Node)
