@@ -42,7 +42,7 @@ type table struct {
 const (
 	shardBits  = 6
 	shardCount = 1 << shardBits
-	pageBits   = 8
+	pageBits   = 6
 	pageSize   = 1 << pageBits
 	none       = ^uint32(0)
 )
