@@ -37,8 +37,8 @@ func (r *RoundRobin) Pick(shares []int32) int {
 	return best
 }
 
-// start spreads the first credits evenly over one round. From equal credits the small shares would all have their turns next
-// to one another, and the largest a run twice as long: 5:1:1 ran 4 times, this way 3.
+// start spreads the first credits evenly over half a round (over a whole one, a round is no longer exact). From equal credits
+// the small shares would all have their turns next to one another, and the largest a long run: 5:1:1 ran 4 times, this way 3.
 func (r *RoundRobin) start(shares []int32) {
 	r.credit = make([]int64, len(shares))
 	total, n := int64(0), int64(0)
@@ -51,7 +51,7 @@ func (r *RoundRobin) start(shares []int32) {
 	k := int64(0)
 	for i, w := range shares {
 		if w > 0 {
-			r.credit[i] = total * (2*k + 1 - n) / (2 * n)
+			r.credit[i] = total * (n - 1 - 2*k) / (4 * n)
 			k++
 		}
 	}
