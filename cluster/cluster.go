@@ -112,6 +112,7 @@ type Cluster struct {
 	identity   atomic.Pointer[identity]
 	leadership watch.Value[Leadership]
 	members    watch.Value[[]Member]
+	voterSet   watch.Value[VoterSet]
 	meta       watch.Value[[]byte]
 	links      links
 	nudge      chan struct{} // something that members shows has changed

@@ -152,6 +152,7 @@ func rekey(ring *memberlist.Keyring, keys [][]byte) error {
 
 // publishMembers puts together what is wanted (the view), who votes (raft) and who is seen (gossip).
 func (c *Cluster) publishMembers(v *state.View, seen []*memberlist.Node) {
+	c.publishVoters()
 	ms := make([]Member, 0, len(v.Nodes))
 	for _, n := range v.Nodes {
 		m := Member{Name: n.Name, Addr: n.Advertise, Role: n.Role, Voter: c.voter(n.Name)}

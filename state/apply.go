@@ -94,7 +94,7 @@ func (v *View) place(c Place) Result {
 	if r := v.expect(c.VIP, c.Expect); r.Code != OK {
 		return r
 	}
-	p := Placement{VIP: c.VIP, Node: c.Node, Epoch: Epoch{v.Cluster.Generation, v.Index}}
+	p := Placement{VIP: c.VIP, Node: c.Node, Epoch: Epoch{v.Cluster.Generation, v.Index}, First: c.Expect == Epoch{}}
 	v.Placements = with(v.Placements, c.VIP, p)
 	return Result{Epoch: p.Epoch}
 }

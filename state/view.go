@@ -131,6 +131,7 @@ type Placement struct {
 	VIP   string
 	Node  string
 	Epoch Epoch
+	First bool `json:",omitempty"` // nobody held the VIP before: the claim probes in full
 }
 
 // ServerKey names a server.
