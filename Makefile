@@ -1,0 +1,40 @@
+# skein: `make` lists what can be made.
+GO        ?= go
+BIN       := bin/skein
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -s -w -X main.release=$(VERSION)
+export CGO_ENABLED = 0
+
+.PHONY: help build test race lint fuzz lab bench demo doctor soak
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/skein, one static binary
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/skein
+
+test: build ## everything that must hold: unit, simulation, real nodes in namespaces, the demo; installs what it needs
+	scripts/test
+
+race: ## the unit tests and simulations under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+lint: ## gofmt, vet, staticcheck
+	scripts/lint
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	scripts/fuzz
+
+lab: build ## the failover lab with real peers (nginx, PostgreSQL, wrk), 20 runs a scenario; writes test/lab/results/
+	scripts/lab
+
+bench: build ## against HAProxy and nginx in the same run; writes test/bench/results/
+	scripts/bench
+
+demo: build ## three nodes, one VIP and a holder that dies, on this machine, in under a minute
+	$(BIN) demo
+
+doctor: build ## what this machine has of what skein and its tests need
+	scripts/doctor
+
+soak: build ## the lab's scenarios for an hour
+	scripts/lab --soak
