@@ -35,9 +35,11 @@ func Compile(c *config.Config, old *Plan) (*Plan, error) {
 		return nil, errors.Join(errs...)
 	}
 	for _, cf := range c.Frontends {
-		f, err := p.compileFrontend(cf)
-		if err != nil {
+		f, wrong := p.compileFrontend(cf)
+		for _, err := range wrong {
 			errs = append(errs, fmt.Errorf("frontend %q: %w", cf.Name, err))
+		}
+		if len(wrong) > 0 {
 			continue
 		}
 		if was := old.Frontend(f.Name); was != nil {
@@ -114,8 +116,8 @@ func compileBackend(c *config.Backend, live map[identity]*Live) (*Backend, error
 	return b, nil
 }
 
-func (p *Plan) compileFrontend(c *config.Frontend) (*Frontend, error) {
-	f := &Frontend{
+func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
+	f = &Frontend{
 		Name:      c.Name,
 		Mode:      c.Mode,
 		Listeners: p.Config.Listeners(c),
@@ -123,14 +125,13 @@ func (p *Plan) compileFrontend(c *config.Frontend) (*Frontend, error) {
 		Stats:     new(Stats),
 		hosts:     newHostIndex(c.Routes),
 	}
-	var errs []error
 	if c.Backend != "" {
 		if f.Backend = p.backends[c.Backend]; f.Backend == nil {
 			errs = append(errs, fmt.Errorf("there is no backend %q", c.Backend))
 		}
 	}
 	if err := checkEdits(c.RequestHeaders, c.ResponseHeaders); err != nil {
-		errs = append(errs, err)
+		return nil, append(errs, err)
 	}
 	response := h1.CompileEdits(c.ResponseHeaders)
 	f.fallback = &Action{Name: "default", Backend: f.Backend, Request: h1.CompileEdits(c.RequestHeaders), Response: response}
@@ -157,7 +158,7 @@ func (p *Plan) compileFrontend(c *config.Frontend) (*Frontend, error) {
 		f.routes = append(f.routes, r)
 		f.order = append(f.order, int32(i))
 	}
-	return f, errors.Join(errs...)
+	return f, errs
 }
 
 func (p *Plan) compileRoute(f *config.Frontend, c *config.Route) (route, error) {
