@@ -55,7 +55,9 @@ var owned = map[string]string{
 	"te":                "it speaks of one connection, and skein has two: the client's and the server's",
 	"transfer-encoding": "it says where a body ends: a wrong one would let requests be smuggled",
 	"content-length":    "it says where a body ends: a wrong one would let requests be smuggled",
+	"http2-settings":    "it speaks of one connection, and skein has two: the client's and the server's",
 	"trailer":           "skein does not pass trailers on",
+	"expect":            "skein answers it where it must, and passes it on where it may",
 }
 
 // editable tells whether a configuration may touch a field; it reports the ones that skein owns.
