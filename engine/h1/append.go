@@ -32,16 +32,13 @@ func (r *Request) AppendHead(dst []byte, o *ToServer) []byte {
 		dst = append(dst, r.Query...)
 	}
 	dst = append(dst, " HTTP/1.1\r\nHost: "...)
-	e := o.Edits
-	switch {
-	case e != nil && e.host != nil:
-		dst = append(dst, e.host...)
-	case r.Authority != nil:
+	if r.Authority != nil {
 		dst = append(dst, r.Authority...)
-	default:
+	} else {
 		dst = append(dst, o.Host...)
 	}
 	dst = append(dst, "\r\n"...)
+	e := o.Edits
 	dst = r.appendFields(dst, e)
 	if o.For != nil && (e == nil || !e.noFor) {
 		dst = append(dst, "X-Forwarded-For: "...)
@@ -63,7 +60,7 @@ func (r *Request) AppendHead(dst []byte, o *ToServer) []byte {
 		dst = strconv.AppendInt(dst, r.MaxForwards-1, 10)
 		dst = append(dst, "\r\n"...)
 	}
-	if r.Expect100 {
+	if r.Expect100 && (e == nil || !e.noExpect) {
 		dst = append(dst, "Expect: 100-continue\r\n"...)
 	}
 	dst = appendFraming(dst, r.Body, r.Length)

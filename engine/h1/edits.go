@@ -13,12 +13,11 @@ type Edits struct {
 	add     []byte   // complete lines to append
 
 	// The fields that AppendHead makes by itself: left out when dropped.
-	noFor, noProto, noVia, noDate bool
-	host                          []byte // replaces the Host; nil: as it came
+	noFor, noProto, noVia, noExpect, noDate bool
 }
 
-// CompileEdits merges edits into one, each applied to what those before it left: remove, then set, then add. Fields that frame
-// the message or belong to the connection (see Owned) are not touched. It returns nil when there is nothing to do.
+// CompileEdits merges edits into one, each applied to what those before it left: remove, then set, then add. Fields that
+// are not the operator's (see Owned) are not touched. It returns nil when there is nothing to do.
 func CompileEdits(edits ...config.HeaderEdits) *Edits {
 	dropped := map[string]bool{}
 	type line struct{ lower, name, value string }
@@ -37,7 +36,7 @@ func CompileEdits(edits ...config.HeaderEdits) *Edits {
 	}
 	for _, e := range edits {
 		for _, name := range e.Remove {
-			if !Owned(name) && !strings.EqualFold(name, "host") {
+			if !Owned(name) {
 				drop(name)
 			}
 		}
@@ -47,7 +46,7 @@ func CompileEdits(edits ...config.HeaderEdits) *Edits {
 			}
 		}
 		for _, h := range e.Add {
-			if !Owned(h.Name) && !strings.EqualFold(h.Name, "host") {
+			if !Owned(h.Name) {
 				lines = append(lines, line{strings.ToLower(h.Name), h.Name, h.Value})
 			}
 		}
@@ -55,26 +54,28 @@ func CompileEdits(edits ...config.HeaderEdits) *Edits {
 	if len(dropped) == 0 && len(lines) == 0 {
 		return nil
 	}
-	c := &Edits{noFor: dropped["x-forwarded-for"], noProto: dropped["x-forwarded-proto"], noVia: dropped["via"], noDate: dropped["date"]}
+	c := &Edits{
+		noFor:    dropped["x-forwarded-for"],
+		noProto:  dropped["x-forwarded-proto"],
+		noVia:    dropped["via"],
+		noExpect: dropped["expect"],
+		noDate:   dropped["date"],
+	}
 	for name := range dropped {
 		c.drop = append(c.drop, name)
 		c.lengths |= 1 << (len(name) % 64)
 	}
 	for _, l := range lines {
-		if l.lower == "host" {
-			c.host = []byte(l.value)
-			continue
-		}
 		c.add = append(append(append(append(c.add, l.name...), ": "...), l.value...), "\r\n"...)
 	}
 	return c
 }
 
-// Owned reports whether a field belongs to the connection or frames the message, so that no edit may touch it.
+// Owned reports whether a field belongs to the connection, frames the message or says whom it is for, so that no edit may touch
+// it.
 func Owned(name string) bool {
 	switch strings.ToLower(name) {
-	case "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "content-length", "upgrade",
-		"expect", "http2-settings":
+	case "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "content-length", "upgrade", "host":
 		return true
 	}
 	return false

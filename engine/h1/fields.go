@@ -2,8 +2,8 @@ package h1
 
 import "bytes"
 
-// parseFields reads the field section of h.src from i on and sets N when it is complete. own is asked about every field with
-// an unshared meaning and says whether the message's kind makes it anew.
+// parseFields reads the field section of h.src from i on and sets N when it is complete. q is nil for a
+// response.
 func (h *Head) parseFields(i int, lim Limits, q *Request) Error {
 	b := h.src
 	for {
@@ -52,24 +52,35 @@ func (h *Head) parseFields(i int, lim Limits, q *Request) Error {
 		if len(h.Fields) >= lim.Fields {
 			return TooManyFields
 		}
-		f := Field{Name: b[i:j], Value: b[colon+1 : lf-1]}
-		if controls(f.Value) {
-			if bytes.IndexByte(f.Value, '\r') >= 0 {
+		value := b[colon+1 : lf-1]
+		if controls(value) {
+			if bytes.IndexByte(value, '\r') >= 0 {
 				return BareCR
 			}
 			return BadFieldValue
 		}
-		raw := len(f.Value)
-		f.Value = trim(f.Value)
-		if raw == len(f.Value)+1 && b[colon+1] == ' ' && colon == j {
+		f := h.field() // filled in where it stays
+		f.Name, f.Value, f.Hop = b[i:j], trim(value), false
+		f.start, f.end = 0, 0
+		if len(value) == len(f.Value)+1 && value[0] == ' ' && colon == j {
 			f.start, f.end = uint32(i), uint32(lf+1)
 		}
-		if e := h.known(&f, q); e != OK {
+		if e := h.known(f, q); e != OK {
 			return e
 		}
-		h.Fields = append(h.Fields, f)
 		i = lf + 1
 	}
+}
+
+// field returns a place at the end of Fields, with whatever was there before.
+func (h *Head) field() *Field {
+	n := len(h.Fields)
+	if n == cap(h.Fields) {
+		h.Fields = append(h.Fields, Field{})
+	} else {
+		h.Fields = h.Fields[:n+1]
+	}
+	return &h.Fields[n]
 }
 
 // incomplete is the verdict on a head that has not ended yet.

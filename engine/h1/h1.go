@@ -85,6 +85,14 @@ type Head struct {
 	named     [maxNamed][]byte // other connection options: names of fields
 }
 
+// reset makes h ready for another head. Only what options counts of named is ever read, so that it need not be cleared.
+func (h *Head) reset(b []byte) {
+	h.src, h.Fields = b, h.Fields[:0]
+	h.N, h.Minor, h.Body, h.Length, h.KeepAlive, h.Upgrade = 0, 0, NoBody, -1, false, nil
+	h.coding, h.length, h.close, h.keepAlive, h.upgrade, h.hasDate, h.upgradeTo = false, false, false, false, false, false, nil
+	h.options = 0
+}
+
 // maxNamed bounds the fields that Connection may name, so that looking for them stays a short loop.
 const maxNamed = 8
 

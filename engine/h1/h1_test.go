@@ -18,14 +18,14 @@ func TestEditsAreMergedInOrder(t *testing.T) {
 		Add:    []config.Header{{Name: "X-List", Value: "edge"}},
 	}
 	route := config.HeaderEdits{
-		Remove: []string{"x-gone", "Via"},
-		Set:    []config.Header{{Name: "X-EDGE", Value: "2"}, {Name: "Host", Value: "inside"}, {Name: "X-Forwarded-Proto", Value: "https"}},
+		Remove: []string{"x-gone", "Via", "Expect"},
+		Set:    []config.Header{{Name: "X-EDGE", Value: "2"}, {Name: "Host", Value: "not to be edited"}, {Name: "X-Forwarded-Proto", Value: "https"}},
 		Add:    []config.Header{{Name: "X-List", Value: "route"}, {Name: "Content-Length", Value: "7"}},
 	}
 	var r Request
-	in := "GET / HTTP/1.1\r\nHost: a\r\nx-secret: s\r\nX-List: client\r\nx-edge: 0\r\nX-Gone: 0\r\nKept: k\r\n\r\n"
+	in := "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\nx-secret: s\r\nX-List: client\r\nx-edge: 0\r\nX-Gone: 0\r\nKept: k\r\n\r\n"
 	got := forward(&r, in, &ToServer{Edits: CompileEdits(frontend, route), For: []byte("198.18.0.1"), Proto: "http"})
-	want := "GET / HTTP/1.1\r\nHost: inside\r\nX-List: client\r\nKept: k\r\nX-Forwarded-For: 198.18.0.1\r\n" +
+	want := "PUT / HTTP/1.1\r\nHost: a\r\nX-List: client\r\nKept: k\r\nX-Forwarded-For: 198.18.0.1\r\nContent-Length: 3\r\n" +
 		"X-List: edge\r\nX-EDGE: 2\r\nX-Forwarded-Proto: https\r\nX-List: route\r\n\r\n"
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)

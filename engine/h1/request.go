@@ -31,7 +31,9 @@ var (
 // read that brought the bytes, and what is wrong already is refused before its end.)
 func (r *Request) Parse(b []byte, lim Limits) Error {
 	lim = lim.withDefaults()
-	*r = Request{Head: Head{Fields: r.Fields[:0], src: b, Length: -1}, MaxForwards: -1}
+	r.reset(b)
+	r.Method, r.Target, r.Path, r.Query, r.Authority, r.Host = nil, nil, nil, nil, nil, nil
+	r.Expect100, r.MaxForwards, r.hasHost = false, -1, false
 	start := 0
 	if len(b) > 0 && (b[0] == '\r' || b[0] == '\n') { // one empty line before a request is ignored (RFC 9112 2.2)
 		switch {

@@ -17,7 +17,8 @@ type Response struct {
 // with 502.
 func (r *Response) Parse(b []byte, head bool, lim Limits) Error {
 	lim = lim.withDefaults()
-	*r = Response{Head: Head{Fields: r.Fields[:0], src: b, Length: -1}}
+	r.reset(b)
+	r.Status, r.Reason = 0, nil
 	lf := bytes.IndexByte(b, '\n')
 	if lf < 0 {
 		if len(b) >= lim.Head {

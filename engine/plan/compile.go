@@ -199,7 +199,7 @@ func checkEdits(edits ...config.HeaderEdits) error {
 		}
 		for _, name := range names {
 			if h1.Owned(name) {
-				return fmt.Errorf("header %q belongs to the connection: skein makes it anew for each side, and it cannot be edited", name)
+				return fmt.Errorf("header %q cannot be edited: skein makes it by itself, for each side anew", name)
 			}
 			if !h1.IsToken(name) {
 				return fmt.Errorf("%q is not a header name", name)

@@ -237,7 +237,7 @@ func TestCompileReportsAllThatItCannotDo(t *testing.T) {
 	}}
 	_, err := Compile(c, nil)
 	want := `frontend "a": there is no backend "none"
-frontend "b": header "Content-Length" belongs to the connection: skein makes it anew for each side, and it cannot be edited
+frontend "b": header "Content-Length" cannot be edited: skein makes it by itself, for each side anew
 frontend "c": the value of header "X" contains a control character
 frontend "d": "X Y" is not a header name
 frontend "e": route "r": when: in_cidr looks at client alone
