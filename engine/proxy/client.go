@@ -49,6 +49,9 @@ const (
 	lingerBytes = 1 << 20
 )
 
+// headTurns bounds the pipelined requests of one client that are answered in a row without a server.
+const headTurns = 64
+
 // Ready handles what happened to the client's socket.
 func (c *client) Ready(ev loop.Events) {
 	c.note(ev)
@@ -104,7 +107,7 @@ func (c *client) gone() {
 	if c.state == clientBusy {
 		c.w.count(c.front, plan.ClientClosed)
 	}
-	c.drop(false)
+	c.drop(c.state == clientStream)
 }
 
 // drop ends c at once, with all that belongs to it.
@@ -115,7 +118,7 @@ func (c *client) drop(reset bool) {
 	w := c.w
 	w.stop(&c.up)
 	w.stop(&c.down)
-	c.endExchange()
+	c.endExchange(reset)
 	w.loop.StopTimer(&c.timer)
 	if c.in != nil {
 		w.bufs.put(c.in)
@@ -125,8 +128,8 @@ func (c *client) drop(reset bool) {
 	w.unlink(c)
 }
 
-// endExchange gives up the exchange under way: its server connection can be in any state and is closed.
-func (c *client) endExchange() {
+// endExchange gives up the exchange under way: its server connection can be in any state and is closed, or reset.
+func (c *client) endExchange(reset bool) {
 	x := &c.x
 	if x.waiting {
 		c.w.unqueue(c)
@@ -134,7 +137,7 @@ func (c *client) endExchange() {
 	if s := x.srv; s != nil {
 		x.srv = nil
 		s.c = nil
-		s.drop()
+		s.close(reset)
 	}
 	x.free(c.w)
 }
@@ -178,7 +181,11 @@ func (c *client) discard() {
 // readHead reads request heads and starts an exchange with the first complete one. It goes on as long as exchanges end at once.
 func (c *client) readHead() {
 	w := c.w
-	for c.state == clientHead {
+	for turn := 0; c.state == clientHead; turn++ {
+		if turn == headTurns {
+			w.again(c)
+			return
+		}
 		if c.full { // a slow reader with many pipelined requests: answer the next when it has taken the last
 			w.loop.SetTimer(&c.timer, w.loop.Now()+int64(c.front.Timeouts.Client))
 			return
@@ -199,6 +206,7 @@ func (c *client) readHead() {
 				return
 			}
 			n += m
+			w.received(c, m)
 		}
 		e := w.q.Parse(b[:n], w.limits)
 		if e != h1.OK {

@@ -77,8 +77,12 @@ func (c *client) begin(rest []byte) {
 	}
 	c.state = clientBusy
 	c.served++
-	if front := c.listener.front.Load(); front != nil && front.Mode == c.front.Mode {
+	switch front := c.listener.front.Load(); {
+	case front == c.front || front == nil:
+	case front.Mode == c.front.Mode:
 		c.front = front // a new configuration is in force from one request to the next
+	default:
+		x.closing = true
 	}
 	c.stats().Requests.Add(1)
 
@@ -93,6 +97,7 @@ func (c *client) begin(rest []byte) {
 	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
 		x.idempotent = true
 	}
+	x.backend.Stats.Loop(w.id).Requests.Add(1)
 	x.upgrade = q.Upgrade != nil && q.Body == h1.NoBody
 	if !x.upgrade {
 		q.Upgrade = nil
@@ -123,14 +128,18 @@ func (c *client) begin(rest []byte) {
 	}
 	c.keep(rest)
 	c.dispatch(out)
-	if c.state == clientBusy {
-		if !x.bodyDone {
-			c.sendBody()
-		}
-		if c.state == clientBusy {
-			c.arm()
-		}
+	if c.state != clientBusy {
+		return
 	}
+	// A client that sends one request and no more need not be watched at all: that saves a system call per connection.
+	if !c.watched && !(x.closing && x.bodyDone) && !w.watch(&c.conn) {
+		c.drop(true)
+		return
+	}
+	if !x.bodyDone {
+		c.sendBody()
+	}
+	c.arm()
 }
 
 // keep remembers what has been read beyond this request.
@@ -179,7 +188,7 @@ func (c *client) dispatch(out []byte) {
 		p := w.pool(s, x.backend)
 		if !x.fresh {
 			if conn := p.take(); conn != nil {
-				x.join(s)
+				x.join(w, s)
 				if c.sendOver(conn, out) {
 					return
 				}
@@ -196,7 +205,7 @@ func (c *client) dispatch(out []byte) {
 			w.enqueue(c, s)
 			return
 		}
-		x.join(s)
+		x.join(w, s)
 		x.req = w.retain(x.req, out)
 		out = x.req
 		if c.connect(p) {
@@ -211,7 +220,7 @@ func (c *client) dispatch(out []byte) {
 
 // retain makes dst, on loan or nil, hold b, which may be dst already.
 func (w *Worker) retain(dst, b []byte) []byte {
-	if dst != nil && len(dst) == len(b) {
+	if len(b) == 0 || dst != nil && len(dst) == len(b) {
 		return dst
 	}
 	return w.bufs.save(dst, b)
@@ -227,13 +236,14 @@ func (x *exchange) pick(w *Worker) *plan.Server {
 }
 
 // join makes x count as active on s.
-func (x *exchange) join(s *plan.Server) {
+func (x *exchange) join(w *Worker, s *plan.Server) {
 	if x.target == s {
 		return
 	}
 	x.leave()
 	x.target = s
 	s.Begin()
+	s.Stats.Loop(w.id).Requests.Add(1)
 }
 
 // sendOver sends the request over an idle connection. It returns false when that one turns out to be dead: then nothing has
@@ -243,6 +253,7 @@ func (c *client) sendOver(s *server, out []byte) bool {
 	s.c, x.srv = c, s
 	s.state = serverWaiting
 	s.reused, s.spoke = true, false
+	s.stats().Reused.Add(1)
 	x.req = w.retain(x.req, out)
 	if w.write(&s.conn, out) == ioOK {
 		return true
@@ -270,7 +281,10 @@ func (c *client) sendBody() {
 	if c.up.src == nil {
 		c.up.start(&c.conn, &s.conn, c.up.rest)
 	}
-	switch w.pump(&c.up) {
+	before := c.up.moved
+	o := w.pump(&c.up)
+	w.received(c, int(c.up.moved-before))
+	switch o {
 	case flowDone:
 		w.stop(&c.up)
 		x.bodyDone = true
@@ -292,6 +306,7 @@ func (c *client) sendChunks(s *server) {
 			return
 		}
 		n, st := c.recv(w.in)
+		w.received(c, n)
 		switch st {
 		case ioAgain:
 			return

@@ -65,6 +65,10 @@ func (s *server) Ready(ev loop.Events) {
 	if s.full && ev&(loop.Writable|loop.Broken) != 0 {
 		switch s.w.flush(&s.conn) {
 		case ioError:
+			if s.state == serverStream {
+				c.drop(true)
+				return
+			}
 			s.sendFailed()
 		case ioOK:
 			if s.state != serverStream {
@@ -135,7 +139,7 @@ func (c *client) tryAgain(target *plan.Server) {
 func (s *server) sendFailed() {
 	s.failed = true
 	s.keep = false
-	if s.state == serverStream || s.state == serverBody {
+	if s.state == serverBody {
 		return
 	}
 	s.readable = true
@@ -195,16 +199,24 @@ func (s *server) Expired() {
 // rest puts s into its pool, if it can be used again.
 func (s *server) rest() {
 	w := s.w
-	if !s.keep || s.failed || s.full || s.ended || s.readable || s.more || len(s.in) > 0 || !s.pool.wants(w) {
+	if !s.keep || s.failed || s.full || s.ended || s.more || len(s.in) > 0 || !s.pool.wants(w) {
 		s.drop()
 		return
+	}
+	if s.readable { // the last read was exactly what was wanted: is there more?
+		if _, st := s.recv(w.in[:1]); st != ioAgain {
+			s.drop()
+			return
+		}
 	}
 	s.state = serverIdle
 	s.pool.put(s)
 }
 
 // drop closes s and gives its place on the server to whoever waits for one.
-func (s *server) drop() {
+func (s *server) drop() { s.close(false) }
+
+func (s *server) close(reset bool) {
 	if s.state == serverFree {
 		return
 	}
@@ -217,8 +229,7 @@ func (s *server) drop() {
 		w.bufs.put(s.in)
 		s.in = nil
 	}
-	broken := s.c != nil && s.state == serverStream
-	w.release(&s.conn, broken)
+	w.release(&s.conn, reset)
 	s.state = serverFree
 	s.c = nil
 	p.unlink(s)

@@ -58,10 +58,10 @@ func (c *client) stream() {
 	switch {
 	case upEnd == halfBroken || downEnd == halfBroken:
 		// One side was reset: the other shall see the same, not a proper end.
-		c.endStream(true)
+		c.drop(true)
 		return
 	case upEnd == halfClosed && downEnd == halfClosed:
-		c.endStream(false)
+		c.drop(false)
 		return
 	}
 	if c.up.moved != up || c.down.moved != down || !c.timer.Set() {
@@ -96,16 +96,6 @@ func (c *client) half(f *flow) halfState {
 	return halfOpen
 }
 
-// endStream closes both sides of a tunnel.
-func (c *client) endStream(reset bool) {
-	if s := c.x.srv; s != nil && !reset {
-		c.x.srv = nil
-		s.c = nil
-		s.drop()
-	}
-	c.drop(reset)
-}
-
 // streamTimeout is how long a tunnel may be silent: whichever side is less patient decides.
 func (c *client) streamTimeout() int64 {
 	return int64(min(c.front.Timeouts.Client, c.x.backend.Timeouts.Server))
@@ -117,5 +107,5 @@ func (c *client) streamExpired() {
 		kind = plan.ServerTimeout
 	}
 	c.w.count(c.front, kind)
-	c.endStream(true)
+	c.drop(true)
 }
