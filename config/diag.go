@@ -62,7 +62,7 @@ func (d Diagnostic) String() string {
 	return s
 }
 
-// Diagnostics are the findings in a file, in the order of the file.
+// Diagnostics are the findings in a file, in the order of the file. They are an error only when HasErrors says so.
 type Diagnostics []Diagnostic
 
 // HasErrors tells whether one of the findings stops the file.

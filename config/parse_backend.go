@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -418,6 +417,6 @@ func statusRange(v string) (StatusRange, bool) {
 	}
 	a, err1 := strconv.Atoi(from)
 	b, err2 := strconv.Atoi(to)
-	good := err1 == nil && err2 == nil && len(from) == 3 && len(to) == 3 && a <= b && a >= http.StatusContinue && b <= 599
+	good := err1 == nil && err2 == nil && len(from) == 3 && len(to) == 3 && a <= b && a >= 100 && b <= 599
 	return StatusRange{a, b}, good
 }

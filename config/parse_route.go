@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -233,7 +232,7 @@ func (p *parser) action(b *body, r *Route) {
 }
 
 func (p *parser) redirect(b *body, e, status hclsyntax.Expression) *Redirect {
-	r := &Redirect{Status: http.StatusFound}
+	r := &Redirect{Status: 302}
 	if status != nil {
 		if n, ok := p.integer(status, `"status"`, 100, 599); ok {
 			switch n {

@@ -99,13 +99,19 @@ func (s *source) str(e hclsyntax.Expression, what string) (string, bool) {
 	if !isString {
 		hint := ""
 		switch u := unwrap(e).(type) {
+		case *hclsyntax.FunctionCallExpr:
+			if u.Name == "secret" {
+				s.unsupported(e.Range(), "secret()", "nothing in this version needs one")
+				return "", false
+			}
+			hint = "functions stand only in conditions: when = ..."
 		case *hclsyntax.ScopeTraversalExpr:
 			if len(u.Traversal) == 1 {
 				hint = fmt.Sprintf("write it in quotes: %q", u.Traversal.RootName())
 			}
 		case *hclsyntax.LiteralValueExpr:
-			if n, ok := number(u); ok {
-				hint = fmt.Sprintf("write it in quotes: %q", n.Text('f', -1))
+			if _, ok := number(u); ok {
+				hint = fmt.Sprintf("write it in quotes: %q", e.Range().SliceBytes(s.src))
 			}
 		}
 		s.errorf(e.Range(), hint, "%s wants a string, not %s", what, describe(e))
@@ -209,8 +215,9 @@ func (s *source) duration(e hclsyntax.Expression, what string, low, high time.Du
 	v, isString, ok := s.literal(e)
 	if !isString {
 		hint := `write a number and its unit, as in "500ms", "2s", "30m"`
-		if f, ok := number(e); ok {
-			hint = fmt.Sprintf("write the unit too: %q, or %q", f.Text('f', -1)+"s", f.Text('f', -1)+"ms")
+		if _, ok := number(e); ok {
+			n := string(e.Range().SliceBytes(s.src))
+			hint = fmt.Sprintf("write the unit too: %q, or %q", n+"s", n+"ms")
 		}
 		s.errorf(e.Range(), hint, "%s wants a duration, not %s", what, describe(e))
 		return 0, false
