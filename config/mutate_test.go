@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var mutations = flag.Int("mutations", 600, "how many mutated files are tried")
+var mutations = flag.Int("mutations", 300, "how many mutated files are tried")
 
 // Files in which words were lost, doubled or exchanged: whatever they say, Parse explains it at a place in the file, and Format
 // does not change what they mean. A fuzzer of bytes seldom gets past the syntax; this always starts from a file that is near to
