@@ -218,8 +218,8 @@ type PlanRequest struct {
 
 // Plan is the difference between the stored configuration and a text.
 type Plan struct {
-	AsOf     AsOf         `json:"as_of"`
-	BasedOn  uint64       `json:"based_on"` // the revision to give to apply
+	AsOf     AsOf         `json:"as_of,omitzero"` // zero when two files were compared
+	BasedOn  uint64       `json:"based_on"`       // the revision to give to apply
 	Changes  []Change     `json:"changes"`
 	Warnings []Diagnostic `json:"warnings"`
 }

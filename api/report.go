@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // NodeReport is what one node observes of itself and around itself, and the document at /v1/node. It is made of facts only: what
 // they mean for the cluster is decided by Summarize, on the node that was asked.
@@ -144,6 +147,10 @@ type Alarm struct {
 
 // whole returns r with lists in the place of nil, so that its JSON has the same shape on every node.
 func (r NodeReport) whole() NodeReport {
+	r.VIPs = slices.Clone(r.VIPs)
+	for i := range r.VIPs {
+		list(&r.VIPs[i].Addresses)
+	}
 	list(&r.VIPs)
 	list(&r.Peers)
 	list(&r.Servers)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,8 +20,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/api/apitest"
 	"github.com/skeinlb/skein/api/client"
-	"github.com/skeinlb/skein/state"
 )
 
 // apply applies a text on the newest revision and returns the events without the times.
@@ -42,13 +41,27 @@ func mustApply(t *testing.T, cl *client.Client, based uint64, text string) {
 	}
 }
 
+const shop = `
+vip "public" { address = "192.0.2.10/24" }
+frontend "shop" {
+  vip     = "public"
+  http    = 80
+  backend = "shop"
+}
+backend "shop" {
+  check "http" { path = "/healthz" }
+  server "s1" { address = "198.51.100.21:8080" }
+  server "s2" { address = "198.51.100.22:8080" }
+}
+`
+
 func TestStatusShowsWhoCannotBeAskedWithinItsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2", "lb3")
-		c.nodes["lb3"].set(func(n *fakeNode) { n.dead = true })
-		mustApply(t, c.client(t, "lb1"), 0, shop)
+		c := apitest.New(t, "lb1", "lb2", "lb3")
+		c.Nodes["lb3"].Set(func(w *apitest.World) { w.Dead = true })
+		mustApply(t, c.Client(t, "lb1"), 0, shop)
 		start := time.Now()
-		s, err := c.client(t, "lb2").Status(t.Context())
+		s, err := c.Client(t, "lb2").Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,11 +84,11 @@ func TestStatusShowsWhoCannotBeAskedWithinItsBound(t *testing.T) {
 
 func TestApplyTellsOfEveryNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2", "lb3", "lb4")
-		c.nodes["lb2"].set(func(n *fakeNode) { n.slow = 3 * time.Second })
-		c.nodes["lb3"].set(func(n *fakeNode) { n.refuse = "listen on 192.0.2.10:80: address already in use" })
-		c.nodes["lb4"].set(func(n *fakeNode) { n.dead = true })
-		events, err := apply(t, c.client(t, "lb1"), 0, shop)
+		c := apitest.New(t, "lb1", "lb2", "lb3", "lb4")
+		c.Nodes["lb2"].Set(func(w *apitest.World) { w.Slow = 3 * time.Second })
+		c.Nodes["lb3"].Set(func(w *apitest.World) { w.Refuse = "listen on 192.0.2.10:80: address already in use" })
+		c.Nodes["lb4"].Set(func(w *apitest.World) { w.Dead = true })
+		events, err := apply(t, c.Client(t, "lb1"), 0, shop)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,9 +121,9 @@ func TestApplyTellsOfEveryNode(t *testing.T) {
 // A node that is alive but does not get to the revision must not keep the operator waiting for ever.
 func TestApplyDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2")
-		c.nodes["lb2"].set(func(n *fakeNode) { n.slow = time.Minute })
-		events, err := apply(t, c.client(t, "lb1"), 0, shop)
+		c := apitest.New(t, "lb1", "lb2")
+		c.Nodes["lb2"].Set(func(w *apitest.World) { w.Slow = time.Minute })
+		events, err := apply(t, c.Client(t, "lb1"), 0, shop)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,8 +135,8 @@ func TestApplyDoesNotWaitForEver(t *testing.T) {
 
 func TestErrorsHaveCodesAndHints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2", "lb3")
-		cl := c.client(t, "lb2")
+		c := apitest.New(t, "lb1", "lb2", "lb3")
+		cl := c.Client(t, "lb2")
 		mustApply(t, cl, 0, shop)
 		drain, nonsense, weight := "drain", "asleep", 1000
 		for _, tt := range []struct {
@@ -172,17 +185,17 @@ func TestErrorsHaveCodesAndHints(t *testing.T) {
 				return err
 			}, api.CodeBadRequest, []string{"at most"}},
 			{"no leader", func() error {
-				c.setFail(api.ErrNoLeader)
+				c.Fail(api.ErrNoLeader)
 				_, err := apply(t, cl, 1, shop)
 				return err
 			}, api.CodeNoQuorum, []string{"no leader", "skein status"}},
 			{"unknown outcome", func() error {
-				c.setFail(api.ErrUnknownOutcome)
+				c.Fail(api.ErrUnknownOutcome)
 				_, err := apply(t, cl, 1, shop)
 				return err
 			}, api.CodeUnknownOutcome, []string{"unknown", "before you try again"}},
 			{"something else", func() error {
-				c.setFail(errors.New("the disk is gone"))
+				c.Fail(errors.New("the disk is gone"))
 				_, err := apply(t, cl, 1, shop)
 				return err
 			}, api.CodeInternal, []string{"the disk is gone"}},
@@ -198,7 +211,7 @@ func TestErrorsHaveCodesAndHints(t *testing.T) {
 				}
 			}
 		}
-		if v := c.nodes["lb1"].machine.Views().Get(); v.Revision.Number != 1 || len(v.Servers) != 0 {
+		if v := c.Nodes["lb1"].View(); v.Revision.Number != 1 || len(v.Servers) != 0 {
 			t.Errorf("refusals changed the state: revision %d, servers %v", v.Revision.Number, v.Servers)
 		}
 	})
@@ -206,8 +219,8 @@ func TestErrorsHaveCodesAndHints(t *testing.T) {
 
 func TestInvalidTextComesBackWithItsPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1")
-		_, err := apply(t, c.client(t, "lb1"), 0, strings.Replace(shop, "check ", "chek ", 1))
+		c := apitest.New(t, "lb1")
+		_, err := apply(t, c.Client(t, "lb1"), 0, strings.Replace(shop, "check ", "chek ", 1))
 		var e *api.Error
 		if !errors.As(err, &e) || len(e.Diagnostics) == 0 {
 			t.Fatalf("err = %v, want diagnostics", err)
@@ -220,8 +233,8 @@ func TestInvalidTextComesBackWithItsPlaces(t *testing.T) {
 
 func TestServerIsReadBackAsItWasSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2")
-		cl := c.client(t, "lb2")
+		c := apitest.New(t, "lb1", "lb2")
+		cl := c.Client(t, "lb2")
 		mustApply(t, cl, 0, shop)
 		drain, enabled, weight, file := "drain", "enabled", 7, -1
 		for _, step := range []struct {
@@ -242,8 +255,8 @@ func TestServerIsReadBackAsItWasSet(t *testing.T) {
 			if s.State != step.state || s.Weight != step.weight || s.WeightSet != step.set {
 				t.Errorf("got %+v, want %+v", s, step)
 			}
-			if s.Requests != 20 || len(s.Seen) != 2 {
-				t.Errorf("counted %d requests as seen by %d nodes, want 20 of 2", s.Requests, len(s.Seen))
+			if s.Requests != 2000 || len(s.Seen) != 2 {
+				t.Errorf("counted %d requests as seen by %d nodes, want 2000 of 2", s.Requests, len(s.Seen))
 			}
 		}
 	})
@@ -251,8 +264,8 @@ func TestServerIsReadBackAsItWasSet(t *testing.T) {
 
 func TestPlanShowsTheDifferenceAndChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1")
-		cl := c.client(t, "lb1")
+		c := apitest.New(t, "lb1")
+		cl := c.Client(t, "lb1")
 		mustApply(t, cl, 0, shop)
 		p, err := cl.Plan(t.Context(), api.PlanRequest{File: "shop.hcl", Text: strings.Replace(shop, "198.51.100.22", "198.51.100.23", 1)})
 		if err != nil {
@@ -261,7 +274,7 @@ func TestPlanShowsTheDifferenceAndChangesNothing(t *testing.T) {
 		if p.BasedOn != 1 || len(p.Changes) != 1 || p.Changes[0].Kind != "change" || !strings.Contains(p.Changes[0].Object, `"s2"`) {
 			t.Errorf("plan = %+v", p)
 		}
-		if n := c.nodes["lb1"].machine.Views().Get().Revision.Number; n != 1 {
+		if n := c.Nodes["lb1"].View().Revision.Number; n != 1 {
 			t.Errorf("a plan made revision %d", n)
 		}
 	})
@@ -269,16 +282,16 @@ func TestPlanShowsTheDifferenceAndChangesNothing(t *testing.T) {
 
 func TestExplainAsksEveryNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2", "lb3")
-		c.nodes["lb3"].set(func(n *fakeNode) { n.dead = true })
-		mustApply(t, c.client(t, "lb1"), 0, shop)
-		ex, err := c.client(t, "lb1").ExplainVIP(t.Context(), "public")
+		c := apitest.New(t, "lb1", "lb2", "lb3")
+		c.Nodes["lb3"].Set(func(w *apitest.World) { w.Dead = true })
+		mustApply(t, c.Client(t, "lb1"), 0, shop)
+		ex, err := c.Client(t, "lb1").ExplainVIP(t.Context(), "public")
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := []api.NodeExplanation{
-			{Node: "lb1", Lines: []string{"lb1 does not hold public"}},
-			{Node: "lb2", Lines: []string{"lb2 does not hold public"}},
+			{Node: "lb1", Lines: []string{"does not hold it: it is not placed here"}},
+			{Node: "lb2", Lines: []string{"does not hold it: it is not placed here"}},
 			{Node: "lb3", Lines: []string{}, Error: "no answer within 500ms"},
 		}
 		if d := cmp.Diff(want, ex.Nodes); d != "" {
@@ -289,8 +302,8 @@ func TestExplainAsksEveryNode(t *testing.T) {
 
 func TestRemovedNodeIsGoneFromTheList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1", "lb2")
-		cl := c.client(t, "lb1")
+		c := apitest.New(t, "lb1", "lb2")
+		cl := c.Client(t, "lb1")
 		if _, err := cl.RemoveNode(t.Context(), "lb2"); err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +315,7 @@ func TestRemovedNodeIsGoneFromTheList(t *testing.T) {
 		if _, err := cl.RemoveNode(t.Context(), "lb1"); !errors.As(err, &e) || e.Code != api.CodeConflict {
 			t.Errorf("removing the only node: %v, want a conflict", err)
 		}
-		if got := c.nodes["lb1"].removed; !slices.Equal(got, []string{"lb2"}) {
+		if got := c.Nodes["lb1"].World().Removed; !slices.Equal(got, []string{"lb2"}) {
 			t.Errorf("removed %v", got)
 		}
 	})
@@ -310,7 +323,7 @@ func TestRemovedNodeIsGoneFromTheList(t *testing.T) {
 
 func TestListsAreListsWhenEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1")
+		c := apitest.New(t, "lb1")
 		for _, path := range []string{"/v1/vips", "/v1/backends", "/v1/servers", "/v1/nodes", "/v1/status"} {
 			if body := request(t, c, "GET", path, ""); strings.Contains(body, ":null") {
 				t.Errorf("%s has a null in it: %s", path, body)
@@ -320,9 +333,9 @@ func TestListsAreListsWhenEmpty(t *testing.T) {
 }
 
 // request is one plain HTTP request to lb1.
-func request(t *testing.T, c *fakeCluster, method, path, body string) string {
+func request(t *testing.T, c *apitest.Cluster, method, path, body string) string {
 	t.Helper()
-	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.nodes["lb1"].pipe.dial(ctx) }}
+	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.Nodes["lb1"].DialAPI(ctx) }}
 	defer tr.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://lb1"+path, strings.NewReader(body))
 	if err != nil {
@@ -340,7 +353,7 @@ func request(t *testing.T, c *fakeCluster, method, path, body string) string {
 
 func TestWhatIsNoRequestIsRefusedInWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, "lb1")
+		c := apitest.New(t, "lb1")
 		for _, tt := range []struct{ method, path, body, want string }{
 			{"GET", "/", "", "404 Not Found\n{\"code\":\"not_found\""},
 			{"POST", "/v1/status", "", "no such resource or method: POST /v1/status"},
@@ -390,11 +403,8 @@ func TestListenReplacesADeadAgentsSocketOnly(t *testing.T) {
 
 // The author of a change is who the kernel says is at the other end of the socket.
 func TestAuthorComesFromTheKernel(t *testing.T) {
-	n := newCluster(t, "lb1").nodes["lb1"]
-	s := api.New(api.Options{
-		Self: "lb1", Views: n.machine.Views(), Running: &n.running, Report: n.report, Check: n.check, Explain: n.explain,
-		Proposer: n, Peers: n, Operations: n, Log: slog.New(slog.DiscardHandler),
-	})
+	n := apitest.New(t, "lb1").Nodes["lb1"]
+	s := api.New(n.Options())
 	path := filepath.Join(t.TempDir(), "skein.sock")
 	l, err := api.Listen(path)
 	if err != nil {
@@ -434,14 +444,10 @@ func FuzzRequests(f *testing.F) {
 	f.Add("DELETE", "/v1/nodes/lb1", ``)
 	f.Add("GET", "/v1/node/applied/0", ``)
 	f.Add("GET", "/v1/vips/x/explain", `[[[[`)
-	n := &fakeNode{name: "lb1", cluster: &fakeCluster{}, machine: state.New(), pipe: newPipeListener()}
-	n.cluster.nodes = map[string]*fakeNode{"lb1": n}
-	n.cluster.fail = api.ErrNoLeader
-	s := api.New(api.Options{
-		Self: "lb1", Views: n.machine.Views(), Running: &n.running, Report: n.report, Check: n.check, Explain: n.explain,
-		Proposer: n, Peers: n, Operations: n, Log: slog.New(slog.DiscardHandler),
-	})
-	n.running.Set(api.Running{Revision: 1 << 63, Tried: 1 << 63})
+	c := apitest.New(f, "lb1")
+	c.Fail(api.ErrNoLeader)
+	n := c.Nodes["lb1"]
+	s := api.New(n.Options())
 	f.Fuzz(func(t *testing.T, method, path, body string) {
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, "/applied/") && len(path) > len("/v1/node/applied/0") {
 			t.Skip() // a wait for a revision of the far future takes its ten seconds

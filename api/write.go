@@ -255,7 +255,7 @@ func (s *Server) postToken(w http.ResponseWriter, r *http.Request) error {
 	expires := tokenDefault
 	if req.ExpiresSeconds != 0 {
 		if req.ExpiresSeconds < 0 || req.ExpiresSeconds > int64(tokenLongest/time.Second) {
-			return errorf(CodeBadRequest, "", "a token lives for at least a second and at most %s", tokenLongest)
+			return errorf(CodeBadRequest, "", "a token lives for at least a second and at most %d days", tokenLongest/(24*time.Hour))
 		}
 		expires = time.Duration(req.ExpiresSeconds) * time.Second
 	}
