@@ -172,8 +172,8 @@ func (m *Machine) Restore(r io.Reader) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	m.tables.Adopt(tables, logTime)
+	v.Config = m.view.Config
 	if v.Revision.Number > 0 {
-		v.Config = m.view.Config
 		m.read(v)
 	}
 	m.publish(v)

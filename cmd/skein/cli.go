@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -28,8 +29,10 @@ type cli struct {
 	outWidth func() int // of the terminal; 0: unlimited
 
 	// Flags of every verb.
-	socket string
-	output string
+	socket  string
+	address string
+	dataDir string
+	output  string
 
 	cl *client.Client // made by the first use
 }
@@ -86,8 +89,15 @@ Every verb but "agent" and "run" asks the agent on this host, through its socket
 	)
 	root.PersistentFlags().StringVar(&c.socket, "socket", "",
 		"socket of the agent (default $SKEIN_SOCKET, else "+client.DefaultSocket+")")
+	root.PersistentFlags().StringVar(&c.address, "address", "", "ask the node at HOST[:PORT] instead, with this node's certificate")
+	root.PersistentFlags().StringVar(&c.dataDir, "data-dir", client.DefaultDir, "where --address finds the certificate")
 	root.PersistentFlags().StringVarP(&c.output, "output", "o", "", "table, wide, json, yaml or name (default table)")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return c.checkOutput() }
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if err := c.checkOutput(); err != nil {
+			return err
+		}
+		return c.connect()
+	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(seeHelp(cmd), "%v", err) })
 	root.SetHelpCommandGroupID(groupNode)
 	root.SetCompletionCommandGroupID(groupNode)
@@ -137,35 +147,44 @@ func seeHelp(cmd *cobra.Command) string {
 	return fmt.Sprintf("`%s --help` shows how it is used", cmd.CommandPath())
 }
 
-// args checks the number of arguments; names are their words in the usage line, the last one may end in "..." for more.
+// args checks the number of arguments. names are their words in the usage line: "[WORD]" may be left out, the last one may end in
+// "..." for more.
 func args(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
-		more := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
-		usage := fmt.Sprintf("usage: %s", cmd.UseLine())
-		switch {
-		case len(given) < len(names):
+		usage := "usage: " + cmd.UseLine()
+		if len(given) < len(names) && !strings.HasPrefix(names[len(given)], "[") {
 			return usagef(usage, "`%s` needs %s", cmd.CommandPath(), strings.TrimSuffix(names[len(given)], "..."))
-		case len(given) > len(names) && !more:
+		}
+		more := len(names) > 0 && strings.HasSuffix(names[len(names)-1], "...")
+		if len(given) > len(names) && !more {
 			return usagef(usage, "`%s` does not take %q", cmd.CommandPath(), given[len(names)])
 		}
 		return nil
 	}
 }
 
-// node returns the client of the agent.
-func (c *cli) node() *client.Client {
-	if c.cl == nil {
-		path := c.socket
-		if path == "" {
-			path = c.env("SKEIN_SOCKET")
+// connect makes the client of the agent that the flags name. It connects to nobody yet.
+func (c *cli) connect() error {
+	switch {
+	case c.cl != nil:
+		return nil
+	case c.address != "" && c.socket != "":
+		return usagef("leave one of them out", "--socket and --address name two different agents")
+	case c.address != "":
+		conf, err := client.Identity(c.dataDir)
+		if err != nil {
+			return &refusal{code: exitUnreachable, what: err.Error(),
+				hint: "--address needs the certificate of a node: run it on a member as root, or give its --data-dir"}
 		}
-		if path == "" {
-			path = client.DefaultSocket
-		}
-		c.cl = client.New(path)
+		c.cl = client.NewTLS(client.WithPort(c.address), conf)
+		return nil
 	}
-	return c.cl
+	c.cl = client.New(cmp.Or(c.socket, c.env("SKEIN_SOCKET"), client.DefaultSocket))
+	return nil
 }
+
+// node returns the client of the agent.
+func (c *cli) node() *client.Client { return c.cl }
 
 // bounded is the time that a plain question to the agent may take.
 func bounded(cmd *cobra.Command) (context.Context, context.CancelFunc) {

@@ -19,6 +19,9 @@ func (c *cli) complete(n int, names func(context.Context) []string) cobra.Comple
 		if n > 0 && len(given) >= n {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		if c.connect() != nil { // completion runs before any flag is checked
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
 		all := names(ctx)

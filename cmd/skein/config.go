@@ -19,20 +19,20 @@ func (c *cli) parse(path string) (name string, conf *config.Config, found config
 	conf, found = config.Parse(name, text)
 	if conf == nil {
 		c.printFound(found)
-		return name, nil, found, c.invalid(name, found)
+		return name, nil, found, failf("", "%s; nothing was changed", mistakes(name, found))
 	}
 	return name, conf, found, nil
 }
 
-// invalid is the last line below a list of mistakes.
-func (c *cli) invalid(name string, found config.Diagnostics) error {
+// mistakes is the last line below a list of mistakes: "edge.hcl has 3 mistakes".
+func mistakes(name string, found config.Diagnostics) string {
 	errs := 0
 	for _, d := range found {
 		if d.Severity == config.Error {
 			errs++
 		}
 	}
-	return failf("", "%s has %s; nothing was changed", name, count(errs, "mistake"))
+	return fmt.Sprintf("%s has %s", name, count(errs, "mistake"))
 }
 
 // printFound prints diagnostics with their lines and carets.
@@ -99,7 +99,7 @@ changed. FILE may be "-" for standard input. With --node, FILE is a node.hcl.`,
 				c.printFound(found)
 			}
 			if !doc.OK && !c.machine() {
-				return c.invalid(name, found)
+				return failf("", "%s", mistakes(name, found))
 			}
 			if err := c.show(view{
 				doc:   doc,

@@ -58,10 +58,11 @@ func (c *cli) finish(err error) int {
 		c.complain(err.Error(), ref.hint)
 		return ref.code
 	case errors.As(err, &answer):
-		diags := answer.Diagnostics
-		c.printDiagnostics(diags)
+		c.printDiagnostics(answer.Diagnostics)
 		c.complain(err.Error(), answer.Hint)
 		switch answer.Code {
+		case api.CodeBadRequest:
+			return exitUsage
 		case api.CodeDenied:
 			return exitUnreachable
 		case api.CodeNoQuorum, api.CodeStaleRevision, api.CodeUnknownOutcome:

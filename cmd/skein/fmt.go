@@ -28,6 +28,9 @@ func (c *cli) fmtCommand() *cobra.Command {
 with --check only the exit code says whether anything would change (2: yes), with --diff the difference is shown.`,
 		Args: args("FILE"),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			if write && check || write && diff || check && diff {
+				return usagef("use one of them", "-w, --check and --diff exclude one another")
+			}
 			if write && a[0] == "-" {
 				return usagef("leave out -w to print it", "standard input cannot be written back")
 			}
@@ -38,7 +41,7 @@ with --check only the exit code says whether anything would change (2: yes), wit
 			out, found := config.Format(name, text)
 			if found.HasErrors() {
 				c.printFound(found)
-				return c.invalid(name, found)
+				return failf("", "%s; nothing was changed", mistakes(name, found))
 			}
 			same := bytes.Equal(text, out)
 			if err := c.showFmt(name, text, out, write, check, diff); err != nil {
@@ -58,7 +61,6 @@ with --check only the exit code says whether anything would change (2: yes), wit
 	cmd.Flags().BoolVarP(&write, "write", "w", false, "write the file back")
 	cmd.Flags().BoolVar(&check, "check", false, "only say whether it is in the canonical form")
 	cmd.Flags().BoolVar(&diff, "diff", false, "show what would change")
-	cmd.MarkFlagsMutuallyExclusive("write", "check", "diff")
 	return cmd
 }
 

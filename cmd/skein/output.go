@@ -99,9 +99,8 @@ func (c *cli) ago(t time.Time) string {
 }
 
 func span(d time.Duration) string {
+	d = max(d, 0) // clocks of two hosts differ
 	switch {
-	case d < time.Second:
-		return "now"
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < 2*time.Hour:

@@ -35,7 +35,7 @@ func (c *cli) serverListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "list [BACKEND]",
 		Short:             "What each server is doing, and who sees it how",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              args("[BACKEND]"),
 		ValidArgsFunction: c.complete(1, c.backendNames),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			ctx, cancel := bounded(cmd)

@@ -1,13 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,8 +53,7 @@ The exit code is 0 when all is well and 2 when something is degraded or down.`,
 
 // watchStatus draws the page until it is interrupted. An agent that goes away is shown and waited for.
 func (c *cli) watchStatus(cmd *cobra.Command) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGPIPE)
-	defer stop()
+	ctx := cmd.Context()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -94,12 +92,7 @@ func (c *cli) statusView(s *api.Status) view {
 // drawStatus is the page. It is read at three in the morning: what is wrong comes first, and every table below says who and why.
 func (c *cli) drawStatus(s *api.Status, wide bool) {
 	p := painter(c.color(c.outTTY))
-	fmt.Fprintln(c.out, c.headline(s, p))
-	if len(s.Reasons) > 1 {
-		for _, r := range s.Reasons[1:] {
-			fmt.Fprintf(c.out, "          %s\n", clean(r))
-		}
-	}
+	c.drawVerdict(s, p)
 	fmt.Fprintln(c.out)
 	c.drawFacts(s, p)
 	for _, section := range []*table{c.nodeTable(s.Nodes, wide), c.vipTable(s.VIPs, wide), c.backendTable(s.Backends, wide)} {
@@ -114,8 +107,8 @@ func (c *cli) drawStatus(s *api.Status, wide bool) {
 	}
 }
 
-// headline is the verdict in words, with the first reason.
-func (c *cli) headline(s *api.Status, p painter) string {
+// drawVerdict writes the verdict in words, and the reasons below one another.
+func (c *cli) drawVerdict(s *api.Status, p painter) {
 	word, t := "OK", good
 	switch s.Verdict {
 	case api.Degraded:
@@ -123,10 +116,21 @@ func (c *cli) headline(s *api.Status, p painter) string {
 	case api.Down:
 		word, t = "DOWN", bad
 	}
-	if len(s.Reasons) == 0 {
-		return p.paint(t, word+":") + " everything runs as configured"
+	reasons := s.Reasons
+	if len(reasons) == 0 {
+		reasons = []string{"everything runs as configured"}
 	}
-	return p.paint(t, word+":") + " " + clean(s.Reasons[0])
+	room := 0
+	if w := c.outWidth(); w > 0 {
+		room = max(w-len(word)-2, 20)
+	}
+	lead := p.paint(t, word+":")
+	for _, r := range reasons {
+		for _, line := range wrap(clean(r), room) {
+			fmt.Fprintf(c.out, "%s %s\n", lead, line)
+			lead = strings.Repeat(" ", len(word)+1)
+		}
+	}
 }
 
 // drawFacts writes what concerns the cluster as a whole, one fact a line.
@@ -165,10 +169,10 @@ func (c *cli) revisionWords(r api.Revision) string {
 	return s
 }
 
-// since turns a span into words: "2h ago", "now".
+// since turns a span into words: "2h ago", "just now".
 func since(span string) string {
-	if span == "now" {
-		return span
+	if span == "0s" {
+		return "just now"
 	}
 	return span + " ago"
 }
@@ -277,14 +281,7 @@ func (c *cli) vipTable(vips []api.VIPStatus, wide bool) *table {
 func (c *cli) backendTable(backends []api.BackendStatus, wide bool) *table {
 	t := newTable("BACKEND", "USABLE", "BALANCE", "STICKY", "CHECK", "USED BY")
 	for _, b := range backends {
-		tn := good
-		switch {
-		case b.Usable == 0:
-			tn = bad
-		case b.Usable < len(b.Servers):
-			tn = warn
-		}
-		t.row(b.Name, toned(tn, fmt.Sprintf("%d of %d", b.Usable, len(b.Servers))), b.Balance, b.Sticky, cmpOr(b.Check, "none"),
+		t.row(b.Name, usableCell(&b), b.Balance, b.Sticky, cmp.Or(b.Check, "none"),
 			strings.Join(b.UsedBy, ", "))
 		for _, s := range b.Servers {
 			if wide || s.State != api.ServerUp && s.State != api.ServerUnchecked || s.WeightSet {
@@ -296,11 +293,25 @@ func (c *cli) backendTable(backends []api.BackendStatus, wide bool) *table {
 	return t
 }
 
-func cmpOr(s, otherwise string) string {
-	if s == "" {
-		return otherwise
+// usableCell is "2 of 3". Servers that only some nodes reach are counted apart.
+func usableCell(b *api.BackendStatus) cell {
+	partly := 0
+	for _, s := range b.Servers {
+		if s.State == api.ServerPartly {
+			partly++
+		}
 	}
-	return s
+	text := fmt.Sprintf("%d of %d", b.Usable, len(b.Servers))
+	if partly > 0 {
+		text += fmt.Sprintf(", %d partly", partly)
+	}
+	switch {
+	case b.Usable == len(b.Servers):
+		return toned(good, text)
+	case b.Usable+partly == 0:
+		return toned(bad, text)
+	}
+	return toned(warn, text)
 }
 
 // serverWords is one server in a sentence: "s2 down for 3m: connection refused (seen by lb1 and lb2)".
@@ -360,7 +371,7 @@ func whyDown(s *api.ServerStatus) string {
 		if seen.Up {
 			continue
 		}
-		why := cmpOr(seen.Why, "no reason given")
+		why := cmp.Or(seen.Why, "no reason given")
 		if !slices.Contains(reasons, why) {
 			reasons = append(reasons, why)
 		}

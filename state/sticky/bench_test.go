@@ -1,7 +1,6 @@
 package sticky
 
 import (
-	"bytes"
 	"io"
 	"runtime"
 	"testing"
@@ -47,20 +46,6 @@ func BenchmarkLearn(b *testing.B) {
 	}
 }
 
-// BenchmarkRestore reads a snapshot of a million entries.
-func BenchmarkRestore(b *testing.B) {
-	snapshot := dump(b, full(b))
-	b.SetBytes(int64(len(snapshot)))
-	for b.Loop() {
-		a := New()
-		l, err := a.Load(bytes.NewReader(snapshot))
-		if err != nil {
-			b.Fatal(err)
-		}
-		a.Adopt(l, 0)
-	}
-}
-
 // BenchmarkSnapshot reports the longest time in which nothing can be committed because of a snapshot of a million entries: the freeze
 // itself, and the slowest batch of 500 random moves (the worst there is: three cold pages each) while pages are copied; for
 // comparison, the slowest batch without a snapshot. On a machine with other work to do, wall clock shows mostly that work: hence
@@ -76,9 +61,9 @@ func BenchmarkSnapshot(b *testing.B) {
 		for i := range uint64(500) {
 			a.Learn(ID("shop"), key((server*500+i)*7919%million), server, time.Minute)
 		}
-		moves, _ := a.Drain(500)
+		bytes, _ := a.Drain(500)
 		most.measure(func() {
-			if _, err := a.Apply(moves, 0); err != nil {
+			if _, err := a.Apply(bytes, 0); err != nil {
 				b.Fatal(err)
 			}
 		})

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/api/apitest"
+	"github.com/skeinlb/skein/api/client"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the expected output of transcripts and docs/commands.md anew")
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // transcripts show times
+	os.Exit(m.Run())
+}
+
+// TestTranscripts runs testdata/*.txt. A line that starts with
+//
+//	#  is prose,
+//	@  changes the world (see world),
+//	$  is a command line, typed on the first node; what it prints and its exit code follow between two ----.
+//
+// Everything behind the command line is real (API server, replicated state, parser) but the engine, the guard and the network, which
+// package apitest makes up, and time, which is virtual.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d transcripts: %v", len(files), err)
+	}
+	for _, file := range files {
+		path, err := filepath.Abs(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			enterFiles(t)
+			synctest.Test(t, func(t *testing.T) { runTranscript(t, path) })
+		})
+	}
+}
+
+// enterFiles goes to a copy of testdata/files, where commands may write.
+func enterFiles(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/files")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+}
+
+func runTranscript(t *testing.T, path string) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	w := &world{t: t}
+	block := false // inside the expected output
+	for line := range strings.Lines(string(b)) {
+		switch {
+		case line == "----\n":
+			block = !block
+			continue
+		case block:
+			continue
+		}
+		got.WriteString(line)
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch word {
+		case "", "#":
+		case "@":
+			w.change(rest)
+		case "$":
+			fmt.Fprintf(&got, "----\n%s----\n", w.run(rest))
+		default:
+			t.Fatalf("%s: what is %q?", path, line)
+		}
+	}
+	if block {
+		t.Fatalf("%s: the last ---- is missing", path)
+	}
+	if *rewrite {
+		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if d := cmp.Diff(string(b), got.String()); d != "" {
+		t.Errorf("%s (-want +got):\n%s", path, d)
+	}
+}
+
+// world is a cluster and a terminal.
+type world struct {
+	t       *testing.T
+	cluster *apitest.Cluster
+	first   string
+	answer  string // typed at the next question; "": nobody can be asked
+	width   int    // of the terminal; 0: output goes to a pipe
+	color   bool
+	edits   map[string][]func(*api.NodeReport)
+}
+
+// change is a line that starts with @.
+func (w *world) change(line string) {
+	f := strings.Fields(line)
+	rest := func(i int) string { return strings.Join(f[i:], " ") }
+	switch f[0] {
+	case "nodes": // NAME...
+		w.cluster, w.first, w.edits = apitest.New(w.t, f[1:]...), f[1], map[string][]func(*api.NodeReport){}
+		synctest.Wait()
+	case "config": // FILE: applied, and its VIPs placed on the first node
+		if out := w.run("skein apply -o name " + f[1]); !strings.HasSuffix(out, "exit 0\n") {
+			w.t.Fatalf("apply: %s", out)
+		}
+		for _, v := range w.cluster.Nodes[w.first].View().Config.VIPs {
+			w.cluster.Place(w.t, v.Name, w.first)
+		}
+		synctest.Wait()
+	case "wait": // DURATION
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		time.Sleep(d)
+	case "dead": // NODE: nobody reaches it
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Dead = true })
+	case "refuse": // NODE WHY: its engine takes no new configuration
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Refuse = rest(2) })
+	case "slow": // NODE DURATION
+		d, err := time.ParseDuration(f[2])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Slow = d })
+	case "noquorum":
+		w.cluster.Fail(api.ErrNoLeader)
+		for name := range w.cluster.Nodes {
+			w.edit(name, func(r *api.NodeReport) { r.Raft.Leader, r.Raft.Quorum, r.VIPs = "", false, nil })
+		}
+	case "down": // NODE BACKEND/SERVER WHY
+		since := time.Now()
+		w.edit(f[1], func(r *api.NodeReport) {
+			for i := range r.Servers {
+				if s := &r.Servers[i]; s.Backend+"/"+s.Server == f[2] {
+					s.Up, s.Why, s.Since = false, rest(3), since
+				}
+			}
+		})
+	case "alarm": // NODE WHAT -> HINT
+		what, hint, _ := strings.Cut(rest(2), " -> ")
+		w.edit(f[1], func(r *api.NodeReport) {
+			r.Alarms = append(r.Alarms, api.Alarm{Severity: api.Critical, What: what, Hint: hint})
+		})
+	case "answer":
+		w.answer = f[1]
+	case "terminal": // WIDTH [color]
+		w.width, _ = strconv.Atoi(f[1])
+		w.color = len(f) > 2
+	default:
+		w.t.Fatalf("unknown change %q", line)
+	}
+}
+
+func (w *world) edit(node string, f func(*api.NodeReport)) {
+	w.edits[node] = append(w.edits[node], f)
+	edits := w.edits[node]
+	w.cluster.Nodes[node].Set(func(n *apitest.World) {
+		n.Edit = func(r *api.NodeReport) {
+			for _, f := range edits {
+				f(r)
+			}
+		}
+	})
+}
+
+// run types a command line and returns what it printed: standard output, then standard error, each line marked, then the exit code.
+func (w *world) run(line string) string {
+	argv, err := words(line)
+	if err != nil || argv[0] != "skein" {
+		w.t.Fatalf("%q: %v", line, err)
+	}
+	var out, errOut bytes.Buffer
+	c := w.cli(&out, &errOut)
+	code := c.run(w.t.Context(), argv[1:])
+	var b strings.Builder
+	b.Write(out.Bytes())
+	if out.Len() > 0 && !bytes.HasSuffix(out.Bytes(), []byte("\n")) {
+		b.WriteString("(no newline)\n")
+	}
+	for l := range strings.Lines(errOut.String()) {
+		b.WriteString("2> " + strings.TrimSuffix(l, "\n") + "\n")
+	}
+	fmt.Fprintf(&b, "exit %d\n", code)
+	w.answer = ""
+	return strings.ReplaceAll(b.String(), "\x1b", "<esc>")
+}
+
+func (w *world) cli(out, errOut io.Writer) *cli {
+	c := &cli{
+		in: strings.NewReader(w.answer + "\n"), inTTY: w.answer != "",
+		out: out, errOut: errOut, outTTY: w.width > 0, outWidth: func() int { return w.width },
+		env: func(name string) string {
+			if name == "NO_COLOR" && !w.color {
+				return "1"
+			}
+			return ""
+		},
+		now: time.Now,
+	}
+	if w.cluster != nil {
+		c.cl = client.NewDial("/run/"+w.first+".sock", func(ctx context.Context) (net.Conn, error) {
+			return w.cluster.Nodes[w.first].DialAPI(ctx)
+		})
+	}
+	return c
+}
+
+// words splits a command line at spaces outside of double quotes.
+func words(line string) ([]string, error) {
+	var out []string
+	quoted, open, cur := false, false, ""
+	for _, r := range line + " " {
+		switch {
+		case r == '"':
+			quoted, open = !quoted, true
+		case r == ' ' && !quoted:
+			if open || cur != "" {
+				out = append(out, cur)
+			}
+			cur, open = "", false
+		default:
+			cur += string(r)
+		}
+	}
+	if quoted || len(out) == 0 {
+		return nil, fmt.Errorf("no command line")
+	}
+	return out, nil
+}
