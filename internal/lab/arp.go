@@ -63,7 +63,7 @@ func (w *ARPWatch) Run(ctx context.Context, h *Host) error {
 			if err != nil {
 				return
 			}
-			w.heard(frame[:n], time.Now(), every)
+			w.heard(frame[:n], time.Now())
 		}
 	})
 	tick := time.NewTicker(every)
@@ -145,7 +145,7 @@ func arpReply(f []byte) (mac [6]byte, who, to netip.Addr, ok bool) {
 }
 
 // heard files one frame under the request that it answers.
-func (w *ARPWatch) heard(frame []byte, at time.Time, every time.Duration) {
+func (w *ARPWatch) heard(frame []byte, at time.Time) {
 	mac, who, to, ok := arpReply(frame)
 	if !ok || who != w.Addr {
 		return

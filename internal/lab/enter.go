@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -35,13 +36,13 @@ func Enter() error {
 		entered = true
 		return nil
 	case again:
-		return fmt.Errorf("a user namespace was made, but no network namespace inside it: %w%s", err, hint())
+		return fmt.Errorf("a user namespace was made, but no network namespace inside it: %w%s", err, hint("/"))
 	case !errors.Is(err, unix.EPERM):
-		return fmt.Errorf("make a network namespace: %w%s", err, hint())
+		return fmt.Errorf("make a network namespace: %w%s", err, hint("/"))
 	}
 	status, err := enterUserNamespace()
 	if err != nil {
-		return fmt.Errorf("make a user namespace: %w%s", err, hint())
+		return fmt.Errorf("make a user namespace: %w%s", err, hint("/"))
 	}
 	os.Exit(status)
 	return nil
@@ -113,15 +114,15 @@ func enterUserNamespace() (int, error) {
 	}
 }
 
-// hint names the setting that keeps ordinary users from making namespaces, if one does.
-func hint() string {
+// hint names the setting below root that keeps ordinary users from making namespaces, if one does.
+func hint(root string) string {
 	for _, s := range []struct{ path, bad, name, want string }{
 		{"/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces", "15000"},
 		{"/proc/sys/user/max_net_namespaces", "0", "user.max_net_namespaces", "15000"},
 		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone", "1"},
 		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns", "0"},
 	} {
-		if b, err := os.ReadFile(s.path); err == nil && strings.TrimSpace(string(b)) == s.bad {
+		if b, err := os.ReadFile(filepath.Join(root, s.path)); err == nil && strings.TrimSpace(string(b)) == s.bad {
 			return fmt.Sprintf("; this machine forbids it: run as root, or allow it with `sysctl -w %s=%s`", s.name, s.want)
 		}
 	}

@@ -12,8 +12,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -178,10 +180,20 @@ func TestCutsAreSeenAndHealed(t *testing.T) {
 		must(t, err)
 	}
 	seen := func() string {
+		var got [3][3]bool
+		var wg sync.WaitGroup
+		for i := range h {
+			for j := range h {
+				if i != j {
+					wg.Go(func() { got[i][j] = reaches(h[i], addrs[j]) })
+				}
+			}
+		}
+		wg.Wait()
 		var s []string
 		for i := range h {
 			for j := range h {
-				if i != j && reaches(h[i], addrs[j]) {
+				if got[i][j] {
 					s = append(s, h[i].Name+h[j].Name)
 				}
 			}
@@ -508,5 +520,24 @@ func TestAsAnOrdinaryUser(t *testing.T) {
 	}
 	if err != nil || bytes.Count(out, []byte("--- PASS")) < 5 {
 		t.Errorf("as uid 65534: %v\n%s", err, out)
+	}
+}
+
+func TestHintNamesTheSettingThatForbids(t *testing.T) {
+	root := t.TempDir()
+	if h := hint(root); !strings.Contains(h, "run as root") {
+		t.Errorf("with no known setting in the way: %q", h)
+	}
+	for _, c := range []struct{ path, value, want string }{
+		{"proc/sys/user/max_user_namespaces", "15000\n", "; run as root"},
+		{"proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+		{"proc/sys/kernel/unprivileged_userns_clone", "0\n", "sysctl -w kernel.unprivileged_userns_clone=1"},
+		{"proc/sys/user/max_user_namespaces", "0\n", "sysctl -w user.max_user_namespaces=15000"},
+	} {
+		path := filepath.Join(root, c.path)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(c.value), 0o644))
+		if h := hint(root); !strings.Contains(h, c.want) {
+			t.Errorf("with %s = %q the hint is %q, want %q in it", c.path, c.value, h, c.want)
+		}
 	}
 }

@@ -32,15 +32,19 @@ type Outage struct {
 	Failed   int            `json:"failed"`
 	Errors   map[string]int `json:"errors,omitempty"` // failed requests by Outcome.Err
 	Slowest  time.Duration  `json:"-"`                // of the good answers
+	last     time.Time      // when the last failed request was given up
 }
 
 // Over reports whether there is nothing to wait for: no failure, or a stable run after the last one.
 func (o Outage) Over() bool { return o.Failed == 0 || !o.End.IsZero() }
 
-// Length returns how long it lasted: 0 without a failure, and up to the last request if it is not over.
+// Length returns how long it lasted: 0 without a failure; up to the last failure if it is not over.
 func (o Outage) Length() time.Duration {
-	if o.Failed == 0 || o.End.IsZero() {
+	switch {
+	case o.Failed == 0:
 		return 0
+	case o.End.IsZero():
+		return o.last.Sub(o.Start)
 	}
 	return o.End.Sub(o.Start)
 }
@@ -66,6 +70,9 @@ func outage(outcomes []Outcome, since time.Time) Outage {
 			o.Failed++
 			o.Errors[r.Err]++
 			o.End, run = time.Time{}, 0
+			if r.end().After(o.last) {
+				o.last = r.end()
+			}
 			continue
 		}
 		o.Slowest = max(o.Slowest, r.Took)

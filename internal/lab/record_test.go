@@ -22,7 +22,7 @@ func TestOutage(t *testing.T) {
 		{"refused for 30 ms", "..|.xxx" + good, 3, 31 * time.Millisecond, true},
 		{"a failure before the event is not its own", "x...|" + good, 0, 0, true},
 		{"flapping counts as one outage", "..|.xx...........x...." + good, 3, 141 * time.Millisecond, true},
-		{"not over", "..|.xx........", 2, 0, false},
+		{"not over", "..|.xx........", 2, 11 * time.Millisecond, false},
 		{"under way when it happens: counts from the event", "..t|" + good, 1, 1 * time.Millisecond, true},
 		{"time-outs", "..|tttt" + good, 4, 41 * time.Millisecond, true},
 		{"the end is when the answer is complete", "..|xs" + good, 1, 110 * time.Millisecond, true},
@@ -131,7 +131,7 @@ func TestLateAnswersAreNoSecondHolder(t *testing.T) {
 		f[21] = 2
 		copy(f[28:32], w.Addr.AsSlice())
 		copy(f[38:42], senderOf(n).AsSlice())
-		w.heard(f, base.Add(2*time.Second), 5*time.Millisecond)
+		w.heard(f, base.Add(2*time.Second))
 	}
 	answer(198, b)
 	answer(197, a)
@@ -146,4 +146,17 @@ func TestLateAnswersAreNoSecondHolder(t *testing.T) {
 	if n, d := w.TwoHolders(base); n != 2 || d != 5*time.Millisecond {
 		t.Errorf("%d samples with two holders over %v, want 2 over 5ms", n, d)
 	}
+}
+
+func FuzzARPReply(f *testing.F) {
+	f.Add(arpRequest([]byte{2, 0, 0xc6, 0x12, 0, 1}, senderOf(0), netip.MustParseAddr("198.18.0.100")))
+	f.Add(make([]byte, arpFrame-1))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		mac, who, to, ok := arpReply(frame)
+		if ok && (len(frame) < arpFrame || !who.Is4() || !to.Is4() || string(frame[22:28]) != string(mac[:])) {
+			t.Errorf("%x was read as %x holds %v, said to %v", frame, mac, who, to)
+		}
+		w := &ARPWatch{Addr: who, samples: make([]ARPSample, 3)}
+		w.heard(frame, time.Now())
+	})
 }
