@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// The methods in this file are the commands. Each works on a View that nobody else has seen yet and that shares its slices and maps
-// with the one before it: it replaces them, it never writes into them. A method that refuses may leave the View half changed, its
-// caller drops it then.
+// The methods in this file are the commands. Each works on a View that nobody else has seen yet and that shares its slices and
+// maps with the one before it: it replaces them, it never writes into them. A method that refuses may leave the View half
+// changed, its caller drops it then.
 
 // MaxText is the size up to which a configuration is taken, in bytes.
 const MaxText = 4 << 20

@@ -9,8 +9,8 @@ import (
 
 // Command is one change, as it stands in the log. Everything random and every wall clock in it comes from its proposer.
 //
-// The log outlives versions: a kind keeps its number and its meaning for ever, and a new meaning is a new kind, proposed only when
-// every member knows it.
+// The log outlives versions: a kind keeps its number and its meaning for ever, and a new meaning is a new kind, proposed only
+// when every member knows it.
 type Command interface{ kind() kind }
 
 type kind byte
@@ -123,8 +123,8 @@ type StickyLearn struct{ Batch []byte }
 // so that time in the log passes while there is a leader, and no wall clock can make it jump.
 type Tick struct{ ElapsedMs uint64 }
 
-// Recover raises the generation, after an operator forced a new majority: placements from then on are newer than any that the lost
-// majority may have made.
+// Recover raises the generation, after an operator forced a new majority: placements from then on are newer than any that the
+// lost majority may have made.
 type Recover struct{}
 
 func (Found) kind() kind       { return kindFound }
@@ -141,8 +141,8 @@ func (StickyLearn) kind() kind { return kindStickyLearn }
 func (Tick) kind() kind        { return kindTick }
 func (Recover) kind() kind     { return kindRecover }
 
-// Encode returns cmd as it goes into the log: a byte for its kind, then JSON; a sticky batch, of which there are thousands a second,
-// goes as it is.
+// Encode returns cmd as it goes into the log: a byte for its kind, then JSON; a sticky batch, of which there are thousands a
+// second, goes as it is.
 func Encode(cmd Command) []byte {
 	if l, ok := cmd.(StickyLearn); ok {
 		return append([]byte{byte(kindStickyLearn)}, l.Batch...)

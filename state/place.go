@@ -8,12 +8,13 @@ type NodeHealth struct {
 	Fit   bool // it serves traffic
 }
 
-// Placements returns what the leader, self, has to propose so that every VIP is held by a node that can: nothing when all is well.
+// Placements returns what the leader, self, has to propose so that every VIP is held by a node that can: nothing when all is
+// well.
 //
-// A VIP that nobody holds goes to the leader, or, when the leader cannot hold it, to the first fit node of prefer, then of all by
-// name. A VIP whose holder is dead, unfit or no longer a balancer of this cluster goes to the first fit node of prefer, then to the
-// leader, then to the first by name. A holder that health does not mention is not judged, and is given nothing either. What nobody
-// can take stays where it is; who leads never matters to a holder that is well.
+// A VIP that nobody holds goes to the leader, or, when the leader cannot hold it, to the first fit node of prefer, then of all
+// by name. A VIP whose holder is dead, unfit or no longer a balancer of this cluster goes to the first fit node of prefer, then
+// to the leader, then to the first by name. A holder that health does not mention is not judged, and is given nothing either.
+// What nobody can take stays where it is; who leads never matters to a holder that is well.
 func Placements(v *View, health map[string]NodeHealth, self string) []Place {
 	can := func(node string) bool {
 		n, ok := v.Node(node)

@@ -19,9 +19,9 @@ import (
 //
 //	magic (6 bytes), format (2), then frames: length (4), checksum (4), payload; the last has length 0, and nothing follows it
 //
-// Integers are little-endian. A checksum is CRC-32C of everything before it and of its own payload, so that a frame that is wrong,
-// missing or out of place is found before a byte of it is used. The payloads, joined, are: length of the view (4), the view as JSON,
-// the sticky tables.
+// Integers are little-endian. A checksum is CRC-32C of everything before it and of its own payload, so that a frame that is
+// wrong, missing or out of place is found before a byte of it is used. The payloads, joined, are: length of the view (4), the
+// view as JSON, the sticky tables.
 const (
 	snapshotMagic  = "skein\n"
 	snapshotFormat = 1

@@ -1,9 +1,9 @@
 // Package state is the replicated state machine: what the cluster wants (configuration, admin state, placements, members, keys,
 // sticky tables), as a function of a log of commands.
 //
-// It holds no Raft, no clock, no randomness and no I/O: package cluster feeds it, everybody else reads its View. It also holds the pure
-// decisions that a leader makes about it (Placements, Voters).
-// The one rule: the same commands at the same indexes make the same state, to the byte, on every node and in every version.
+// It holds no Raft, no clock, no randomness and no I/O: package cluster feeds it, everybody else reads its View. It also holds
+// the pure decisions that a leader makes about it (Placements, Voters). The one rule: the same commands at the same indexes
+// make the same state, to the byte, on every node and in every version.
 package state
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/skeinlb/skein/state/sticky"
 )
 
-// Machine applies commands. New makes one. Apply, Snapshot and Restore are for one goroutine at a time (Raft's apply), everything else
-// for any.
+// Machine applies commands. New makes one. Apply, Snapshot and Restore are for one goroutine at a time (Raft's apply),
+// everything else for any.
 type Machine struct {
 	// Immutable.
 	parse  func(text []byte) (*config.Config, error)
@@ -44,8 +44,8 @@ func newMachine(parse func([]byte) (*config.Config, error)) *Machine {
 	return m
 }
 
-// Views publishes the state, never nil, after each command that changed it. Sticky batches change no View; ticks do only while there
-// are tokens, whose age is seen in it.
+// Views publishes the state, never nil, after each command that changed it. Sticky batches change no View; ticks do only while
+// there are tokens, whose age is seen in it.
 func (m *Machine) Views() *watch.Value[*View] { return &m.views }
 
 // Tables returns the sticky tables. Their Configure, Apply, Advance, Freeze and Adopt are the machine's to call.
@@ -54,8 +54,8 @@ func (m *Machine) Tables() *sticky.Tables { return m.tables }
 // LogTime returns the present log time in milliseconds.
 func (m *Machine) LogTime() uint64 { return m.tables.LogTime() }
 
-// Apply carries out one command and returns its Result as bytes, a []byte for DecodeResult. It never fails otherwise: a command that
-// is corrupt, unknown or out of place changes nothing and says so.
+// Apply carries out one command and returns its Result as bytes, a []byte for DecodeResult. It never fails otherwise: a command
+// that is corrupt, unknown or out of place changes nothing and says so.
 func (m *Machine) Apply(index uint64, cmd []byte) any {
 	r := m.apply(index, cmd)
 	r.Index, r.Revision = index, m.view.Revision.Number
@@ -153,8 +153,8 @@ func (m *Machine) publish(v *View) {
 	m.views.Set(v)
 }
 
-// Snapshot is the state at one moment, written out beside the commands that follow. It is an alias, so that a package that declares the
-// same two methods needs no adapter.
+// Snapshot is the state at one moment, written out beside the commands that follow. It is an alias, so that a package that
+// declares the same two methods needs no adapter.
 type Snapshot = interface {
 	Persist(w io.Writer) error
 	Release()
@@ -172,8 +172,8 @@ func (m *Machine) Restore(r io.Reader) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	m.tables.Adopt(tables, logTime)
-	v.Config = m.view.Config
 	if v.Revision.Number > 0 {
+		v.Config = m.view.Config
 		m.read(v)
 	}
 	m.publish(v)

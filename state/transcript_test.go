@@ -18,8 +18,8 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts with what the machine says now")
 
-// TestTranscripts replays testdata/*.txt: a command, the lines that belong to it, "----", what came of it, an empty line. Regenerate
-// with -rewrite, and commit only what you understand.
+// TestTranscripts replays testdata/*.txt: a command, the lines that belong to it, "----", what came of it, an empty line.
+// Regenerate with -rewrite, and commit only what you understand.
 func TestTranscripts(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txt")
 	if len(files) == 0 {

@@ -45,12 +45,12 @@ type Change struct {
 	Addr netip.AddrPort // of AddNonvoter and AddVoter
 }
 
-// Voters returns the one change that brings Raft's configuration nearer to nodes, as leader sees it; ok is false when there is none to
-// make now. The next is asked for when this one is done and the guards of all holders know it.
+// Voters returns the one change that brings Raft's configuration nearer to nodes, as leader sees it; ok is false when there is
+// none to make now. The next is asked for when this one is done and the guards of all holders know it.
 //
 // One node votes. Of two, one does: two voters stop when either dies, one only when it dies itself. Of three and more all do,
-// witnesses too; they are promoted only when at least three could vote at once, so that the step over two voters never waits for one
-// that does not answer. Members that are no longer nodes go first, the leader itself last.
+// witnesses too; they are promoted only when at least three could vote at once, so that the step over two voters never waits
+// for one that does not answer. Members that are no longer nodes go first, the leader itself last.
 func Voters(nodes []Node, now []Member, leader string) (c Change, ok bool) {
 	now = slices.SortedFunc(slices.Values(now), func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
 	member := func(name string) *Member {

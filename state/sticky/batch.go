@@ -20,8 +20,8 @@ const (
 // MaxBatch is how many entries a batch may have. It bounds the work of one command to about a millisecond.
 const MaxBatch = 4096
 
-// Drain returns up to max of the entries that wait, oldest first within a shard, as a batch to propose. Nothing waits when n is 0.
-// The batch comes back through Apply; one that is known to be lost goes to Abandon.
+// Drain returns up to max of the entries that wait, oldest first within a shard, as a batch to propose. Nothing waits when n is
+// 0. The batch comes back through Apply; one that is known to be lost goes to Abandon.
 func (ts *Tables) Drain(max int) (batch []byte, n int) {
 	if max <= 0 || ts.pending.Load() <= 0 {
 		return nil, 0
@@ -95,8 +95,8 @@ type batchEntry struct {
 	move   bool
 }
 
-// walk calls f with each entry of a batch, and returns how many there are. What is not a batch is an error, found at the place where
-// it stops to be one; f may be nil.
+// walk calls f with each entry of a batch, and returns how many there are. What is not a batch is an error, found at the place
+// where it stops to be one; f may be nil.
 func walk(b []byte, f func(*batchEntry)) (n int, err error) {
 	bad := func(what string) (int, error) { return 0, fmt.Errorf("sticky batch: %s: %w", what, ErrCorrupt) }
 	if len(b) == 0 || b[0] != batchVersion {
@@ -141,9 +141,9 @@ func walk(b []byte, f func(*batchEntry)) (n int, err error) {
 	return n, nil
 }
 
-// Apply makes the entries of a committed batch true, in their order: the first to name a key's server wins, a move wins while what it
-// replaces stands, and the same server again is a refresh when less than half of the lifetime is left. A corrupt batch is refused
-// as a whole. It returns how many entries the batch has.
+// Apply makes the entries of a committed batch true, in their order: the first to name a key's server wins, a move wins while
+// what it replaces stands, and the same server again is a refresh when less than half of the lifetime is left. A corrupt batch
+// is refused as a whole. Entries for a table that is gone are passed over. It returns how many entries the batch has.
 func (ts *Tables) Apply(batch []byte, logTime uint64) (n int, err error) {
 	if _, err := walk(batch, nil); err != nil {
 		return 0, err
@@ -152,14 +152,12 @@ func (ts *Tables) Apply(batch []byte, logTime uint64) (n int, err error) {
 	return walk(batch, func(e *batchEntry) {
 		if t := set.byID[e.table]; t != nil {
 			t.put(&e.key, e.server, e.move, e.prev, logTime)
-		} else {
-			ts.unknown.Add(1)
 		}
 	})
 }
 
-// Abandon forgets the entries of a batch that Drain returned and that could not be proposed: their clients balance again. To abandon
-// a batch that is committed after all does no harm.
+// Abandon forgets the entries of a batch that Drain returned and that could not be proposed: their clients balance again. To
+// abandon a batch that is committed after all does no harm.
 func (ts *Tables) Abandon(batch []byte) {
 	set := ts.set.Load()
 	_, _ = walk(batch, func(e *batchEntry) { // Drain made it, it is well-formed

@@ -1,6 +1,7 @@
 package sticky
 
 import (
+	"bytes"
 	"io"
 	"runtime"
 	"testing"
@@ -34,7 +35,8 @@ func BenchmarkLookup(b *testing.B) {
 	})
 }
 
-// BenchmarkLearn is the whole way of a new entry on one node: learned, drained, applied; the table is full, so each evicts another.
+// BenchmarkLearn is the whole way of a new entry on one node: learned, drained, applied; the table is full, so each evicts
+// another.
 func BenchmarkLearn(b *testing.B) {
 	a := full(b)
 	b.ReportAllocs()
@@ -46,10 +48,24 @@ func BenchmarkLearn(b *testing.B) {
 	}
 }
 
-// BenchmarkSnapshot reports the longest time in which nothing can be committed because of a snapshot of a million entries: the freeze
-// itself, and the slowest batch of 500 random moves (the worst there is: three cold pages each) while pages are copied; for
-// comparison, the slowest batch without a snapshot. On a machine with other work to do, wall clock shows mostly that work: hence
-// also the time that the thread itself ran.
+// BenchmarkRestore reads a snapshot of a million entries.
+func BenchmarkRestore(b *testing.B) {
+	snapshot := dump(b, full(b))
+	b.SetBytes(int64(len(snapshot)))
+	for b.Loop() {
+		a := New()
+		l, err := a.Load(bytes.NewReader(snapshot))
+		if err != nil {
+			b.Fatal(err)
+		}
+		a.Adopt(l, 0)
+	}
+}
+
+// BenchmarkSnapshot reports the longest time in which nothing can be committed because of a snapshot of a million entries: the
+// freeze itself, and the slowest batch of 500 random moves (the worst there is: three cold pages each) while pages are copied;
+// for comparison, the slowest batch without a snapshot. On a machine with other work to do, wall clock shows mostly that work:
+// hence also the time that the thread itself ran.
 func BenchmarkSnapshot(b *testing.B) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -61,9 +77,9 @@ func BenchmarkSnapshot(b *testing.B) {
 		for i := range uint64(500) {
 			a.Learn(ID("shop"), key((server*500+i)*7919%million), server, time.Minute)
 		}
-		bytes, _ := a.Drain(500)
+		moves, _ := a.Drain(500)
 		most.measure(func() {
-			if _, err := a.Apply(bytes, 0); err != nil {
+			if _, err := a.Apply(moves, 0); err != nil {
 				b.Fatal(err)
 			}
 		})

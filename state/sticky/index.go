@@ -1,7 +1,7 @@
 package sticky
 
-// index finds entries by hash: open addressing, linear probing, at most three quarters full. It has no pointers in it, so that the
-// garbage collector does not look at it.
+// index finds entries by hash: open addressing, linear probing, at most three quarters full. It has no pointers in it, so that
+// the garbage collector does not look at it.
 type index struct {
 	slots []slot // a power of two, or nil
 	count int

@@ -6,8 +6,9 @@ package sticky
 //	[head, mid)  sent: handed out by Drain, on its way through the log
 //	[mid, tail)  queued
 //
-// A record is dead once it is settled or superseded; it is then in no index, and goes when head reaches it. A sent record that never
-// comes back (its batch was lost and nobody abandoned it) is overwritten when the ring is full, and ignored when its ttl is over.
+// A record is dead once it is settled or superseded; it is then in no index, and goes when head reaches it. A sent record that
+// never comes back (its batch was lost and nobody abandoned it) is overwritten when the ring is full, and ignored when its ttl
+// is over.
 type overlay struct {
 	ring            []record
 	slots           []uint16 // open addressing: 1 + place in the ring, 0 is empty; twice as many as the ring has
@@ -19,7 +20,7 @@ type overlay struct {
 }
 
 // ringMax bounds what a shard can have pending: 64 shards hold 65,536 entries, which is more than a second of learning at the
-// rate that the log carries. A full ring and its index take 60 KiB.
+// rate that the log carries. A full ring and its index take 52 KiB.
 const (
 	ringMin = 16
 	ringMax = 1024
@@ -149,8 +150,8 @@ func (o *overlay) skipDead() {
 	}
 }
 
-// settle takes note that server is now what is committed for key. Whatever was on its way or waiting for that key has lost or won;
-// only a move away from that very server is still worth proposing.
+// settle takes note that server is now what is committed for key. Whatever was on its way or waiting for that key has lost or
+// won; only a move away from that very server is still worth proposing.
 func (o *overlay) settle(t *table, key *Key, h, server uint64) {
 	i := o.slot(key, h)
 	if i < 0 {

@@ -23,7 +23,7 @@ type frozenTable struct {
 	count uint64
 }
 
-// Freeze takes the moment. It costs a pointer per 256 entries; the copying is spread over later writes.
+// Freeze takes the moment. It costs a pointer per 64 entries; the copying is spread over later writes.
 func (ts *Tables) Freeze() *Frozen {
 	ts.snapshots.Add(1)
 	f := &Frozen{owner: ts}
@@ -47,9 +47,9 @@ func (f *Frozen) Release() {
 	})
 }
 
-// Write writes the tables: their number (4 bytes), then for each: ID (8), ttl in milliseconds (8), size (8), length of the name (2), the
-// name, number of entries (8) and the entries, oldest first: key (16), server (8), expires (8). Integers are little-endian. The same
-// state makes the same bytes, whatever way led to it. The caller adds checksums.
+// Write writes the tables: their number (4 bytes), then for each: ID (8), ttl in milliseconds (8), size (8), length of the name
+// (2), the name, number of entries (8) and the entries, oldest first: key (16), server (8), expires (8). Integers are
+// little-endian. The same state makes the same bytes, whatever way led to it. The caller adds checksums.
 func (f *Frozen) Write(w io.Writer) error {
 	bw := bufio.NewWriterSize(w, 64<<10)
 	var b []byte

@@ -1,8 +1,9 @@
 // Package sticky holds the tables that keep a client on its server, the same on every node.
 //
-// The loops call Lookup and Learn; what was learned waits in bounded rings until Drain hands it out as a batch, and becomes true on
-// all nodes when the batch comes back through the log to Apply. It proposes nothing itself, owns no goroutine and reads no clock.
-// The one rule: what is committed is a function of the log alone; which shard, slot or ring a thing sits in never shows.
+// The loops call Lookup and Learn; what was learned waits in bounded rings until Drain hands it out as a batch, and becomes
+// true on all nodes when the batch comes back through the log to Apply. It proposes nothing itself, owns no goroutine and reads
+// no clock. The one rule: what is committed is a function of the log alone; which shard, slot or ring a thing sits in never
+// shows.
 package sticky
 
 import (
@@ -61,8 +62,8 @@ func ID(backend string) uint64 {
 	return h
 }
 
-// Tables are all sticky tables of a node. New makes them. Lookup, Learn, Drain, Abandon, Ready, Stats and the methods of a Snapshot
-// may be called from any goroutine; Configure, Apply, Advance, Freeze and Restore from one at a time (Raft's apply).
+// Tables are all sticky tables of a node. New makes them. Lookup, Learn, Drain, Abandon, Ready, Stats and the methods of a
+// Snapshot may be called from any goroutine; Configure, Apply, Advance, Freeze and Restore from one at a time (Raft's apply).
 type Tables struct {
 	// Immutable. The seeds differ per process, so that nobody outside can choose keys that collide; they decide on places only.
 	seed0, seed1 uint64
@@ -71,7 +72,6 @@ type Tables struct {
 	logTime atomic.Uint64            // milliseconds
 	pending atomic.Int64             // queued in the rings of all tables
 	set     atomic.Pointer[tableSet] // replaced as a whole
-	unknown atomic.Uint64            // entries of batches for tables that do not exist
 
 	snapshots atomic.Int32 // frozen and not yet released
 
@@ -124,14 +124,13 @@ func (ts *Tables) Lookup(tableID uint64, key Key) (server uint64, ok bool) {
 }
 
 // Learn remembers server for key, at once on this node, and elsewhere when its batch is committed. Over a committed entry that
-// names another server it is a move ("I saw that one, now it is this one"), which wins only while what it saw still stands; over the
-// same server it does nothing. The ttl bounds what is not yet committed; a committed entry lives as long as the table's Spec says,
-// since nodes must agree on it while a configuration changes. When the ring is full, the entry is dropped and counted: the client
-// merely balances again. It does not allocate but to grow a ring, seldom and up to its bound.
+// names another server it is a move ("I saw that one, now it is this one"), which wins only while what it saw still stands;
+// over the same server it does nothing. The ttl bounds what is not yet committed; a committed entry lives as long as the
+// table's Spec says, since nodes must agree on it while a configuration changes. When the ring is full, the entry is dropped
+// and counted: the client merely balances again. It does not allocate but to grow a ring, seldom and up to its bound.
 func (ts *Tables) Learn(tableID uint64, key Key, server uint64, ttl time.Duration) {
 	t := ts.set.Load().byID[tableID]
-	if t == nil {
-		ts.unknown.Add(1)
+	if t == nil { // its backend left the configuration a moment ago
 		return
 	}
 	h := ts.hash(&key)
@@ -205,9 +204,9 @@ func (ts *Tables) Configure(specs []Spec) error {
 	return nil
 }
 
-// trimPerTick bounds what one Advance removes from a table: a few milliseconds of work. Inserting removes too (see table.insert),
+// trimPerTick bounds what one Advance removes from a table: some milliseconds of work. Inserting removes too (see table.insert),
 // so expiry keeps up with any rate of learning.
-const trimPerTick = 16384
+const trimPerTick = 8192
 
 // Advance sets log time, which never goes back, and removes some of what has expired.
 func (ts *Tables) Advance(logTime uint64) {

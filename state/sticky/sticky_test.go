@@ -127,7 +127,8 @@ func TestWhatHasLostBeforeItWasSentIsNotSent(t *testing.T) {
 	wantServer(t, b, "b", 1, 7)
 }
 
-// Server 7 is down: the engine sees the entry, picks server 8 and says so. That is a move, and wins unless somebody moved it first.
+// Server 7 is down: the engine sees the entry, picks server 8 and says so. That is a move, and wins unless somebody moved it
+// first.
 func TestLearningOverAnotherServerMovesTheEntry(t *testing.T) {
 	a, b := tables(t, shop(10)), tables(t, shop(10))
 	a.Learn(ID("shop"), key(1), 7, time.Minute)
@@ -309,6 +310,7 @@ func TestSentEntriesThatNeverComeBackGiveWay(t *testing.T) {
 		if sent < shardCount*ringMax*9/10 {
 			t.Errorf("round %d: only %d got out", round, sent)
 		}
+		check(t, a)
 	}
 }
 
@@ -322,8 +324,11 @@ func TestAnAbandonedBatchIsForgotten(t *testing.T) {
 	a.Learn(ID("shop"), key(1), 8, time.Minute)
 	a.Abandon(batch)
 	wantServer(t, a, "learned anew", 1, 8)
-	if s := a.Stats()[0]; s.Dropped != 1 {
-		t.Errorf("dropped %d, want 1", s.Dropped)
+	a.Learn(ID("shop"), key(1), 7, time.Minute)
+	a.Abandon(batch)
+	wantServer(t, a, "learned anew, the same, and not yet sent", 1, 7)
+	if s := a.Stats()[0]; s.Dropped != 1 || s.Pending != 1 {
+		t.Errorf("dropped %d, pending %d; want 1, 1", s.Dropped, s.Pending)
 	}
 }
 
@@ -336,8 +341,8 @@ func TestReadyYieldsWhenSomethingWaits(t *testing.T) {
 	}
 	for range 2 {
 		a.Learn(ID("shop"), key(1), 1, time.Minute)
-		a.Learn(ID("shop"), key(2), 1, time.Minute)
 		<-a.Ready()
+		a.Learn(ID("shop"), key(2), 1, time.Minute)
 		commit(t, a, a)
 		advance(2*minute, a)
 	}
@@ -380,6 +385,48 @@ func (m *model) put(e *batchEntry, ttl uint64) {
 	m.drop(e.key)
 	m.entries[e.key] = modelEntry{e.server, m.now + ttl}
 	m.order = append(m.order, e.key)
+}
+
+// check looks for broken invariants in what no Lookup shows.
+func check(t *testing.T, ts *Tables) {
+	t.Helper()
+	queued := 0
+	for _, table := range ts.set.Load().order {
+		indexed := 0
+		for i := range table.shards {
+			s := &table.shards[i]
+			indexed += s.index.count
+			o := &s.over
+			live, waiting := 0, 0
+			for n := o.head; n != o.tail; n++ {
+				r := &o.ring[o.place(n)]
+				if r.dead {
+					continue
+				}
+				live++
+				if !r.sent {
+					waiting++
+				}
+				if r.sent != (int32(n-o.mid) < 0) {
+					t.Fatalf("shard %d: record %d is sent=%v, and mid is %d", i, n, r.sent, o.mid)
+				}
+				if o.find(&r.key, uint64(r.hash)) != r {
+					t.Fatalf("shard %d: record %d is not in the index", i, n)
+				}
+			}
+			if live != o.live || waiting != o.queued || o.mid-o.head > o.tail-o.head || o.tail-o.head > ringMax {
+				t.Fatalf("shard %d: head %d mid %d tail %d, %d live (counted %d), %d queued (counted %d)", i, o.head, o.mid, o.tail, o.live,
+					live, o.queued, waiting)
+			}
+			queued += waiting
+		}
+		if indexed != int(table.count.Load()) {
+			t.Fatalf("%d entries are in an index, of %d", indexed, table.count.Load())
+		}
+	}
+	if queued != ts.Pending() {
+		t.Fatalf("%d wait, counted %d", ts.Pending(), queued)
+	}
 }
 
 // TestAgainstTheModel drives three replicas and the model with random operations: everything that is committed must agree, and
@@ -442,6 +489,9 @@ func TestAgainstTheModel(t *testing.T) {
 					}
 					fresh.Adopt(l, ts.LogTime())
 					nodes[n] = fresh
+				}
+				if step%10 == 0 {
+					check(t, nodes[n])
 				}
 			}
 			want := dump(t, nodes[0])

@@ -7,15 +7,15 @@ import (
 
 // A table is a list of entries, oldest first, in pages, and 64 shards that find them.
 //
-//	shard 0..63 (by hash, a mutex each)          pages of 256 entries, no pointers in them
+//	shard 0..63 (by hash, a mutex each)          pages of 64 entries, no pointers in them
 //	+---------------------------------+          +--------+--------+--------+-----
 //	| index: hash, position  ---------|--------> | entry  | entry  | (free) | ...   <- frozen ones are copied
 //	| overlay: ring of what is learned|          +--------+--------+--------+-----     before they are written
 //	+---------------------------------+            head ---- next/prev ----> tail
 //
 // Only the applying goroutine changes entries, links, pages and indexes. It takes a shard's mutex while it changes that shard's
-// index, or key, server or lifetime of an entry that the index refers to; a loop that holds the mutex may read those. Links are the
-// applying goroutine's alone.
+// index, or key, server or lifetime of an entry that the index refers to; a loop that holds the mutex may read those. Links are
+// the applying goroutine's alone.
 //
 // A refreshed entry goes to the tail, so that the list is in the order of lifetimes (but for a while after the table's ttl was
 // changed), expiry looks at the head alone, and "the oldest" is exact.
@@ -47,8 +47,8 @@ const (
 	none       = ^uint32(0)
 )
 
-// entry is 40 bytes. With its share of an index (8 bytes a slot, half to three quarters of them taken) a committed entry costs 51 to
-// 56 bytes.
+// entry is 40 bytes. With its share of an index (8 bytes a slot, three eighths to three quarters of them taken) and of what the
+// allocator rounds a page up by, a committed entry costs 53 to 63 bytes.
 type entry struct {
 	key        Key
 	server     uint64
