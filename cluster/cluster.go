@@ -123,7 +123,8 @@ type Cluster struct {
 	raft      *raft.Raft
 	transport *transport
 
-	once sync.Once
+	short sync.WaitGroup // goroutines that end by themselves soon after raft does; Run waits for them
+	once  sync.Once
 }
 
 const (
@@ -152,6 +153,9 @@ func Open(opt Options) (*Cluster, error) {
 	if opt.Confirmed == nil {
 		opt.Confirmed = func(uint64) bool { return true }
 	}
+	if opt.Role == "" {
+		opt.Role = state.Balancer
+	}
 	if !opt.Listen.IsValid() {
 		opt.Listen = opt.Advertise
 	}
@@ -162,28 +166,15 @@ func Open(opt Options) (*Cluster, error) {
 	log := opt.Log.With("node", id.name)
 	d := &disk{}
 	path := filepath.Join(opt.Dir, fileStore)
-	if err := checkDatabase(path); err != nil {
-		return nil, corrupt(opt.Dir, id.name, err)
-	}
 	var st *store
-	var busy error
-	err = guarded(func() (err error) {
-		st, err = openStore(path, d)
-		if errors.Is(err, errBusy) || errors.Is(err, os.ErrPermission) {
-			busy, err = err, nil
-		}
-		return err
-	})
-	if busy != nil {
-		return nil, busy
-	}
+	err = checkDatabase(path)
 	if err == nil {
-		err = guarded(st.checkLog)
-		if err != nil {
-			st.close()
-		}
+		st, err = openStore(path, d)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errBusy), errors.Is(err, os.ErrPermission), errors.Is(err, errFormat):
+		return nil, err // nothing is damaged
+	case err != nil:
 		return nil, corrupt(opt.Dir, id.name, err)
 	}
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(opt.Dir, 2, raftLog(log))
@@ -367,6 +358,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	listener.Close()
 	c.mux.close()
 	background.Wait()
+	c.short.Wait()
 	return err
 }
 

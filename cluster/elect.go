@@ -59,7 +59,7 @@ func (c *Cluster) publishLeader(ctx context.Context) {
 	c.wake()
 	c.log.Info("leader", "leader", orNone(now.Leader), "was", orNone(old.Leader), "term", now.Term)
 	if now.Self {
-		go c.barrier(ctx, now.Term) // ends with raft, which Run waits for
+		c.short.Go(func() { c.barrier(ctx, now.Term) })
 	}
 }
 
@@ -74,6 +74,10 @@ func orNone(s string) string {
 func (c *Cluster) barrier(ctx context.Context, term uint64) {
 	for c.raft.State() == raft.Leader && c.raft.CurrentTerm() == term && ctx.Err() == nil {
 		if err := c.raft.Barrier(0).Error(); err != nil {
+			select { // a transfer that is under way and may yet fail
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+			}
 			continue
 		}
 		c.leadership.Update(func(l Leadership) Leadership {

@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,9 +21,11 @@ import (
 const maxMeta = memberlist.MetaMaxSize
 
 const (
-	// gossipRetry is how often nodes that are wanted but not seen are called.
-	gossipRetry = 5 * time.Second
-	leaveTime   = 500 * time.Millisecond
+	// gossipTick is how often what raft and memberlist know is looked at without being told that it changed.
+	gossipTick = time.Second
+	// gossipCall is how often nodes that are wanted but not seen are called.
+	gossipCall = 5 * time.Second
+	leaveTime  = 500 * time.Millisecond
 )
 
 // gossip runs memberlist once the log has brought its keys, keeps the keys and the members in step with the replicated state, and
@@ -68,8 +71,10 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 		}
 	}()
 
-	retry := time.NewTicker(gossipRetry)
-	defer retry.Stop()
+	tick := time.NewTicker(gossipTick)
+	defer tick.Stop()
+	var called time.Time
+	var calledFor *state.View
 	told := c.meta.Get()
 	var calls sync.WaitGroup // calls to nodes that are not seen: one round at a time
 	defer calls.Wait()
@@ -88,9 +93,11 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 		}
 		seen := ml.Members()
 		c.publishMembers(v, seen)
-		if missing := unseen(v, c.name, seen); len(missing) > 0 {
+		missing := unseen(v, c.name, seen)
+		if len(missing) > 0 && (v != calledFor || time.Since(called) > gossipCall) {
 			select {
 			case calling <- struct{}{}:
+				called, calledFor = time.Now(), v
 				calls.Go(func() {
 					defer func() { <-calling }()
 					if _, err := ml.Join(missing); err != nil {
@@ -104,7 +111,7 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 		case <-views:
 		case <-metas:
 		case <-c.nudge:
-		case <-retry.C:
+		case <-tick.C:
 		case <-ctx.Done():
 			c.members.Set(nil)
 			return
@@ -170,7 +177,11 @@ func (c *Cluster) publishMembers(v *state.View, seen []*memberlist.Node) {
 			c.log.Info("node seen", "peer", m.Name, "alive", m.Alive)
 		}
 	}
-	c.members.Set(ms)
+	if !slices.EqualFunc(old, ms, func(a, b Member) bool {
+		return a.Name == b.Name && a.Addr == b.Addr && a.Role == b.Role && a.Voter == b.Voter && a.Alive == b.Alive && bytes.Equal(a.Meta, b.Meta)
+	}) {
+		c.members.Set(ms)
+	}
 }
 
 func memberOf(ms []Member, name string) Member {

@@ -190,6 +190,7 @@ func Join(ctx context.Context, n Newcomer, addr netip.AddrPort, text string) (st
 	}
 	for {
 		var all error
+		foreign := 0
 		for _, a := range addrs {
 			b, err := joinAt(ctx, n, t, a, ask)
 			if err == nil {
@@ -199,7 +200,13 @@ func Join(ctx context.Context, n Newcomer, addr netip.AddrPort, text string) (st
 			if errors.Is(err, ErrJoinRefused) {
 				return "", err
 			}
+			if errors.Is(err, ErrPin) {
+				foreign++
+			}
 			all = errors.Join(all, err)
+		}
+		if foreign == len(addrs) {
+			return "", all // trying again makes it no other cluster
 		}
 		retry := time.NewTimer(time.Second)
 		select {
@@ -207,9 +214,6 @@ func Join(ctx context.Context, n Newcomer, addr netip.AddrPort, text string) (st
 		case <-ctx.Done():
 			retry.Stop()
 			return "", all
-		}
-		if errors.Is(all, ErrPin) && len(addrs) == 1 {
-			return "", all // trying again makes it no other cluster
 		}
 	}
 }

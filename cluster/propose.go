@@ -78,6 +78,8 @@ func (c *Cluster) ask(ctx context.Context, kind byte, body []byte) ([]byte, erro
 			if b, err = c.serve(ctx, peer{name: c.name}, kind, body); err == nil {
 				return b, nil
 			}
+		case c.disk.refused() != nil:
+			return nil, c.disk.refused()
 		case l.Leader != "":
 			var b []byte
 			if b, err = c.links.ask(ctx, l.Leader, kind, body); err == nil {
@@ -158,7 +160,7 @@ func (c *Cluster) apply(ctx context.Context, cmd []byte) (answer, error) {
 	}
 	f := c.raft.Apply(cmd, applyWait)
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends when raft has decided, or has stepped down for want of a quorum (500 ms)
+	c.short.Go(func() { done <- f.Error() }) // raft decides, or steps down for want of a quorum (500 ms)
 	select {
 	case err := <-done:
 		switch {

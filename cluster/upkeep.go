@@ -24,14 +24,16 @@ const (
 func (c *Cluster) followViews(ctx context.Context) {
 	tick := time.NewTicker(dropAfter)
 	defer tick.Stop()
-	removed := 0
+	removed, dropAt := 0, time.Time{}
 	for {
 		v, next := c.opt.Views.Watch()
 		c.wake()
 		if v != nil && len(v.Removed) != removed {
-			removed = len(v.Removed)
-			later := time.AfterFunc(dropAfter, c.mux.drop)
-			defer later.Stop()
+			removed, dropAt = len(v.Removed), time.Now().Add(dropAfter)
+		}
+		if !dropAt.IsZero() && !time.Now().Before(dropAt) {
+			dropAt = time.Time{}
+			c.mux.drop()
 		}
 		c.moved(ctx, v)
 		select {
