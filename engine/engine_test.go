@@ -95,7 +95,7 @@ func frontend(mode string, port int, more string, servers ...net.Addr) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "frontend \"f\" {\n bind = [\"127.0.0.1\"]\n %s = %d\n backend = \"b\"\n}\nbackend \"b\" {\n%s\n", mode, port, more)
 	for i, a := range servers {
-		fmt.Fprintf(&b, " server \"s%d\" { address = %q }\n", i+1, netip.MustParseAddrPort(a.String()))
+		fmt.Fprintf(&b, " server \"s%d\" {\n address = %q\n}\n", i+1, netip.MustParseAddrPort(a.String()))
 	}
 	b.WriteString("}\n")
 	return b.String()

@@ -107,7 +107,7 @@ func (c *client) gone() {
 	if c.state == clientBusy {
 		c.w.count(c.front, plan.ClientClosed)
 	}
-	c.drop(c.state == clientStream)
+	c.drop(c.state == clientStream || c.tcp())
 }
 
 // drop ends c at once, with all that belongs to it.

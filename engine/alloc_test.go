@@ -1,0 +1,61 @@
+package engine_test
+
+import (
+	"net"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/skeinlb/skein/engine"
+)
+
+func TestServingAllocatesNothing(t *testing.T) {
+	// Client and server are goroutines of this process: they must not allocate either, hence no net/http.
+	response := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: test\r\n\r\nok")
+	addr := serve(t, func(c net.Conn) {
+		b := make([]byte, 4096)
+		for {
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			c.Write(response)
+		}
+	})
+	r := start(t, engine.Options{}, func(port int) string {
+		return "frontend \"f\" {\n bind = [\"127.0.0.1\"]\n http = " + strconv.Itoa(port) + "\n" +
+			" route \"r\" {\n host = [\"api.example.com\"]\n path = \"/v1/*\"\n backend = \"b\"\n}\n backend = \"b\"\n}\n" +
+			"backend \"b\" {\n sticky \"cookie\" {\n name = \"S\"\n}\n server \"s1\" {\n address = \"" + addr.String() + "\"\n}\n}\n"
+	})
+	c := r.dial()
+	request := []byte("GET /v1/thing?a=b HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n")
+	b := make([]byte, 4096)
+	exchange := func() {
+		c.Write(request)
+		n := 0
+		for {
+			m, err := c.Read(b[n:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n += m; string(b[n-6:n]) == "\r\n\r\nok" {
+				return
+			}
+		}
+	}
+	for range 100 {
+		exchange()
+	}
+	const requests = 2000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range requests {
+		exchange()
+	}
+	runtime.ReadMemStats(&after)
+	t.Logf("%d requests, %d allocations", requests, after.Mallocs-before.Mallocs)
+	// A few allocations belong to the runtime and to other tests' goroutines that are ending.
+	if n := after.Mallocs - before.Mallocs; n > requests/20 {
+		t.Errorf("%d requests made %d allocations", requests, n)
+	}
+
+}
