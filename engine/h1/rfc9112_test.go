@@ -69,6 +69,7 @@ var requestCases = []struct{ section, sentence, in, want string }{
 	{"3.2", "a port without a host", "GET / HTTP/1.1|Host: :80||", "bad_host"},
 	{"3.2", "a host without a name (RFC 9110 4.2.1)", "GET / HTTP/1.1|Host:||", "bad_host"},
 	{"3.2", "a broken percent-encoding", "GET / HTTP/1.1|Host: a%2||", "bad_host"},
+	{"3.2", "a name that is longer than the DNS knows", "GET / HTTP/1.1|Host: " + strings.Repeat("a.", 127) + "a||", "bad_host"},
 	{"3.2", "an IPv6 address that is none", "GET / HTTP/1.1|Host: [::1::]||", "bad_host"},
 	{"3.2", "an IPv6 address without an end", "GET / HTTP/1.1|Host: [::1||", "bad_host"},
 	{"3.2", "something behind an IPv6 address", "GET / HTTP/1.1|Host: [::1]x||", "bad_host"},
@@ -92,6 +93,7 @@ var requestCases = []struct{ section, sentence, in, want string }{
 	{"3.2.4", "OPTIONS of an absolute target without a path is *", "OPTIONS http://a HTTP/1.1|Host: a||", "OPTIONS * HTTP/1.1|Host: a||"},
 
 	{"5", "white space around a value is not part of it", "GET / HTTP/1.1|Host:\t a \t|X:y|Z:  ||", "GET / HTTP/1.1|Host: a|X: y|Z: ||"},
+	{"5", "in front of it or behind it", "GET / HTTP/1.1|Host: a|X:y |Z:\ty||", "GET / HTTP/1.1|Host: a|X: y|Z: y||"},
 	{"5", "a field name is a token", "GET / HTTP/1.1|Host: a|X(: y||", "bad_field_name"},
 	{"5", "and not empty", "GET / HTTP/1.1|Host: a|: y||", "bad_field_name"},
 	{"5", "a line without a colon is no field", "GET / HTTP/1.1|Host: a|XY||", "bad_field_name"},

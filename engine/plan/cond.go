@@ -239,7 +239,7 @@ func (r ranges) contain(a netip.Addr) bool {
 			low = m + 1
 		}
 	}
-	return low > 0 && !r[low-1].last.Less(a) && a.BitLen() == r[low-1].first.BitLen()
+	return low > 0 && !r[low-1].last.Less(a)
 }
 
 // compileMatch turns what a route says besides its hosts into tests, the cheapest first.
