@@ -127,6 +127,11 @@ func (m *machine) leaseEnd(i int) int64 {
 
 // speak sends heartbeats when they are due, and earlier when there is news.
 func (m *machine) speak(now int64) {
+	for i, g := range m.gasps {
+		if g > 0 && now >= g {
+			m.gasps[i], m.chatty = 0, true
+		}
+	}
 	if !m.chatty && now < m.nextBeat {
 		return
 	}

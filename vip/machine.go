@@ -38,8 +38,9 @@ type machine struct {
 
 	prof     profile
 	nextBeat int64
-	sends    uint64 // messages sent so far, to all peers
-	chatty   bool   // something changed that the peers shall hear of before the next beat
+	sends    uint64   // messages sent so far, to all peers
+	gasps    [2]int64 // when to say once more that the agent has died: one lost packet must not cost a detection time
+	chatty   bool     // something changed that the peers shall hear of before the next beat
 
 	out []action
 }
@@ -311,7 +312,9 @@ func (m *machine) local(now int64, alive, fit bool, why string) {
 	}
 	m.chatty = m.chatty || alive != m.agentAlive || fit != m.fit
 	m.agentAlive, m.fit, m.unfitWhy = alive, fit, why
-	m.hadAgent = m.hadAgent || alive
+	if m.hadAgent = m.hadAgent || alive; !alive {
+		m.gasps = [...]int64{now + 2*ms, now + 5*ms}
+	}
 	m.report()
 	m.step(now)
 }
@@ -334,7 +337,12 @@ func (m *machine) removed(now int64, i int) {
 }
 
 // woke says how late the caller came back from waiting.
-func (m *machine) woke(now, late int64) { m.late.add(now, max(late, 0)) }
+// Later than the longest promise is no lateness but a stop, which no profile can cover and the lease answers for.
+func (m *machine) woke(now, late int64) {
+	if late < maxPromise {
+		m.late.add(now, max(late, 0))
+	}
+}
 
 // lost says that somebody took a held address off the link.
 func (m *machine) lost(now int64, i int) {
@@ -448,6 +456,9 @@ func (m *machine) next() int64 {
 		if x > 0 && x < t {
 			t = x
 		}
+	}
+	for _, g := range m.gasps {
+		at(g)
 	}
 	for _, p := range m.peers {
 		if !p.suspect {

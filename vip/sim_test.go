@@ -240,6 +240,7 @@ func (n *simNode) deliver(msg *message) {
 		return
 	}
 	n.m.receive(n.w.now, msg)
+	n.m.tick(n.w.now)
 	n.act()
 }
 
@@ -253,13 +254,12 @@ func (n *simNode) stop(d int64) {
 			return
 		}
 		n.w.logf("n%d resumed", n.i)
-		n.m.tick(n.w.now)
-		n.act()
 		for _, msg := range n.inbox {
 			n.m.receive(n.w.now, msg)
-			n.act()
 		}
 		n.inbox = nil
+		n.m.tick(n.w.now)
+		n.act()
 	})
 }
 

@@ -1,0 +1,177 @@
+package vip
+
+import (
+	"net"
+	"net/netip"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func lockThread() { runtime.LockOSThread() }
+
+// A cluster of three real guards, with the test in place of Raft: what a client on the wire sees when agents die, guards stop,
+// strangers claim the address and somebody meddles with the kernel.
+func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := newLab(t, 3)
+	n := l.nodes
+	l.until("all guards know one another and may grant", func() bool {
+		for _, nd := range n {
+			s, _ := nd.get()
+			if s.Silent || len(s.Peers) != 2 || !s.Peers[labName((nd.i+1)%3)].Fit || !s.Peers[labName((nd.i+2)%3)].Fit {
+				return false
+			}
+		}
+		return true
+	})
+	s, _ := n[0].get()
+	t.Logf("profile %q, gate %q, real time %v, locked %v", s.Profile, s.Gate, s.RealTime, s.Locked)
+	if s.Gate != "nftables" {
+		t.Errorf("gate %q, want nftables", s.Gate)
+	}
+	c := l.client()
+	defer func() { close(c.stop); <-c.done }()
+
+	l.place(0)
+	t.Logf("first claim after %v", l.until("n0 answers", func() bool { _, ok := c.first(n[0].mac, time.Time{}); return ok }))
+
+	// The agent is killed. Its guard lets go and tells the others, who need not wait for a time-out.
+	start := time.Now()
+	n[0].cmd.Process.Kill()
+	n[0].cmd.Wait()
+	t.Logf("agent killed: confirmed after %v", l.until("n1 knows that n0 is gone", func() bool { s, _ := n[1].get(); return s.Peers["n0"].ConfirmedDead }))
+	l.place(1, 0)
+	l.until("n1 answers", func() bool { _, ok := c.first(n[1].mac, start); return ok })
+	a, _ := c.first(n[1].mac, start)
+	t.Logf("agent killed: n1 answers after %v, n0 last answered after %v", a.at.Sub(start), c.last(n[0].mac).at.Sub(start))
+
+	// It comes back to the guard that it left, and finds a stale address swept? The guard never forgot; nothing is held there.
+	n[0].start(false)
+	n[0].tell(order{Setup: l.setup(0)})
+	l.until("n0 is fit again", func() bool { s, _ := n[1].get(); return s.Peers["n0"].Fit && !s.Peers["n0"].ConfirmedDead })
+
+	// Guard and agent of the holder both stop: only the kernel is left, and it must fall silent.
+	_, guard1 := n[1].get()
+	start = time.Now()
+	syscall.Kill(guard1, syscall.SIGSTOP)
+	n[1].cmd.Process.Signal(syscall.SIGSTOP)
+	l.until("n2 is sure that n1 is gone", func() bool { s, _ := n[2].get(); return s.Peers["n1"].ConfirmedDead })
+	t.Logf("both stopped: confirmed after %v", time.Since(start))
+	l.place(2, 1)
+	l.until("n2 answers", func() bool { _, ok := c.first(n[2].mac, start); return ok })
+	time.Sleep(300 * time.Millisecond)
+	syscall.Kill(guard1, syscall.SIGCONT)
+	n[1].cmd.Process.Signal(syscall.SIGCONT)
+	n[1].tell(order{Setup: l.setup(1)})
+	l.until("n1 has let go", func() bool { s, _ := n[1].get(); return s.Connected && len(s.Held) == 0 })
+	a, _ = c.first(n[2].mac, start)
+	silent := c.last(n[1].mac).at
+	t.Logf("both stopped: n1 last answered after %v, n2 first after %v", silent.Sub(start), a.at.Sub(start))
+	if silent.After(a.at) {
+		t.Errorf("n1 answered %v after n2 had begun to", silent.Sub(a.at))
+	}
+
+	// A stranger claims the address.
+	start = time.Now()
+	f, err := buildFrames(net.HardwareAddr{2, 0, 0, 0, 0, 66}, netip.MustParseAddr(labVIP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Sendto(c.fd, f.request, 0, &c.to)
+	l.until("n2 reports the stranger", func() bool {
+		s, _ := n[2].get()
+		return len(s.Conflicts) == 1 && s.Conflicts[0].Stranger && s.Conflicts[0].MAC == "02:00:00:00:00:42"
+	})
+	l.until("n2 defends", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, s := range c.seen {
+			if s.mac == n[2].mac && s.op == 1 && s.at.After(start) { // a request naming itself: an announcement
+				return true
+			}
+		}
+		return false
+	})
+
+	// Somebody takes the address off the link, then flushes the rules.
+	vip := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(labVIP), Mask: net.CIDRMask(32, 32)}}
+	if err := n[2].link.AddrDel(n[2].eth, vip); err != nil {
+		t.Errorf("the address is not on the holder's link: %v", err)
+	}
+	t.Logf("address removed from outside: back after %v", l.until("the address is back", func() bool {
+		addrs, _ := n[2].link.AddrList(n[2].eth, unix.AF_INET)
+		for _, a := range addrs {
+			if a.IP.String() == labVIP {
+				if a.ValidLft <= 0 || a.ValidLft > validLife || a.Flags&unix.IFA_F_NOPREFIXROUTE == 0 {
+					t.Errorf("valid_lft %d, flags %#x; want a short life and noprefixroute", a.ValidLft, a.Flags)
+				}
+				return true
+			}
+		}
+		return false
+	}))
+	if err := inNS(n[2].ns, func() error { g := newGate(); defer g.close(); return g.open() }); err != nil {
+		t.Fatal(err)
+	} // closing a gate removes the table, as `nft flush ruleset` would
+	start = time.Now()
+	l.until("n2 answers behind a new gate", func() bool {
+		return time.Since(start) > 1500*time.Millisecond && time.Since(c.last(n[2].mac).at) < 100*time.Millisecond
+	})
+	if err := inNS(n[2].ns, func() error {
+		g := newGate()
+		defer func() { g.conn.CloseLasting(); unix.Close(g.fd) }()
+		if err := g.open(); err != nil {
+			return err
+		}
+		g.devs = []string{"e2"}
+		if !g.intact() {
+			t.Error("the gate was not put back")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	// A loop hangs while the rest of the agent lives.
+	start = time.Now()
+	n[2].tell(order{Hang: true})
+	l.until("n0 knows that n2 hangs", func() bool { s, _ := n[0].get(); return s.Peers["n2"].ConfirmedDead })
+	t.Logf("loop hangs: confirmed after %v", time.Since(start))
+	l.place(0)
+	l.until("n0 answers again", func() bool { _, ok := c.first(n[0].mac, start); return ok })
+
+	// A holder whose guard is killed: the kernel alone is left with the address, and the gate shuts. The new guard sweeps.
+	_, guard0 := n[0].get()
+	start = time.Now()
+	syscall.Kill(guard0, syscall.SIGKILL)
+	l.until("n1 is sure that n0 is gone", func() bool {
+		s, _ := n[1].get()
+		return s.Peers["n0"].ConfirmedDead || s.Peers["n0"].Held == nil
+	})
+	l.place(1)
+	l.until("n1 answers again", func() bool { _, ok := c.first(n[1].mac, start); return ok })
+	a, _ = c.first(n[1].mac, start)
+	if last := c.last(n[0].mac).at; last.After(a.at) {
+		t.Errorf("n0 answered %v after n1 had begun to", last.Sub(a.at))
+	}
+	l.until("n0 has a new guard", func() bool { s, pid := n[0].get(); return s.Connected && pid != guard0 })
+	l.until("the stale address is swept", func() bool {
+		addrs, _ := n[0].link.AddrList(n[0].eth, unix.AF_INET)
+		return len(addrs) == 1
+	})
+
+	// A clean end: the agent closes, the guard lets go and ends.
+	_, guard1 = n[1].get()
+	n[1].tell(order{Close: true})
+	l.until("n1's guard has ended", func() bool { return syscall.Kill(guard1, 0) != nil })
+	if addrs, _ := n[1].link.AddrList(n[1].eth, unix.AF_INET); len(addrs) != 1 {
+		t.Errorf("after a clean end the link has %v", addrs)
+	}
+}

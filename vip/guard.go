@@ -1,0 +1,419 @@
+package vip
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// GuardOptions are what a guard is started with; everything else it hears from its agent.
+type GuardOptions struct {
+	Log *slog.Logger
+	// Linger is how long a guard without an agent goes on granting before it ends; zero means ten minutes. It holds nothing in
+	// that time, but the others may need its grants.
+	Linger time.Duration
+}
+
+const (
+	lingerDefault = 10 * time.Minute
+	watchEvery    = 10 * ms
+	reportEvery   = 500 * ms
+	checkEvery    = int64(time.Second) // interfaces, the gate's rules
+	batchMax      = 128                // packets of one kind per turn of the loop
+	spinGuard     = 100_000            // never wait for less than this, in ns, twice in a row
+)
+
+// guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
+type guard struct {
+	opts  GuardOptions
+	log   *slog.Logger
+	m     *machine
+	codec *codec
+	msg   message
+	in    message
+	wire  []byte
+	ts    unix.Timespec
+
+	ctl   *controlServer
+	links *linkLayer
+	arp   *arpSocket
+	gate  *gate
+	udp   int
+	bound netip.AddrPort
+	peers []unix.SockaddrInet4 // as machine.peers
+
+	devs    []*device // as machine.vips; nil: none found
+	frames  [][]frames
+	noDev   []string // as machine.vips: what was logged of a missing interface
+	setup   *Setup
+	failing map[int]string // VIPs whose removal failed
+
+	page   *page
+	proc   *procState
+	dog    watchdog
+	dogSay verdict
+	fit    fit
+	grace  int64 // the agent said that it will be back before this
+	orphan int64 // since when there is no agent
+
+	locked   bool
+	reportAt int64
+	checkAt  int64
+	watchAt  int64
+	dirty    bool
+	dropped  map[string]uint64 // heartbeats not taken, by reason
+
+	stop   atomic.Bool
+	wakeFd int
+	quit   bool
+}
+
+// RunGuard is the guard process: it returns when ctx ends, on SIGTERM or SIGINT, when an agent says so, or when it has
+// lingered. On every one of these ways it lets go of all addresses first.
+func RunGuard(ctx context.Context, opts GuardOptions) error {
+	if opts.Linger == 0 {
+		opts.Linger = lingerDefault
+	}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), udp: -1, wakeFd: -1, failing: map[int]string{}, dropped: map[string]uint64{}}
+	flush := g.logInBackground(opts.Log)
+	defer flush()
+	if err := g.open(); err != nil {
+		g.close()
+		return err
+	}
+	defer g.close()
+
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(term)
+	go func() { // ends with the process's guard: ctx or a signal
+		select {
+		case <-term:
+		case <-ctx.Done():
+		}
+		g.stop.Store(true)
+		unix.Write(g.wakeFd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}()
+
+	var rt bool
+	rt, g.locked = settle()
+	var boot [8]byte
+	rand.Read(boot[:])
+	g.m = newMachine(g.now(), binary.NativeEndian.Uint64(boot[:]), rt)
+	g.orphan = g.m.start
+	g.log.Info("guard runs", "pid", os.Getpid(), "realtime", rt, "locked", g.locked)
+	err := g.loop()
+	g.release("the guard ends")
+	g.log.Info("guard ends")
+	return err
+}
+
+func (g *guard) open() (err error) {
+	if g.ctl, err = listenControl(); err != nil {
+		return err
+	}
+	if g.links, err = openLinks(); err != nil {
+		return err
+	}
+	if g.arp, err = openARP(); err != nil {
+		return err
+	}
+	g.wakeFd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	return err
+}
+
+func (g *guard) close() {
+	g.gate.close()
+	if g.udp >= 0 {
+		unix.Close(g.udp)
+	}
+	if g.arp != nil {
+		unix.Close(g.arp.fd)
+	}
+	if g.links != nil {
+		g.links.close()
+	}
+	if g.page != nil {
+		g.page.close()
+	}
+	if g.proc != nil {
+		g.proc.close()
+	}
+	if g.ctl != nil {
+		g.ctl.close() // last: the name says that a guard runs, and an agent waits for this end
+	}
+}
+
+// now is CLOCK_BOOTTIME: it goes on while the machine sleeps, and nobody can set it.
+func (g *guard) now() int64 {
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &g.ts); err != nil {
+		panic(err) // since Linux 2.6.39
+	}
+	return g.ts.Nano()
+}
+
+// loop waits for a packet, an agent, the kernel or the time, and lets the machine decide.
+func (g *guard) loop() error {
+	var timeout unix.Timespec
+	fds := make([]unix.PollFd, 0, 16)
+	hurried := false
+	for !g.quit && !g.stop.Load() {
+		fds = append(fds[:0],
+			unix.PollFd{Fd: int32(g.wakeFd), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(g.ctl.listen), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(g.arp.fd), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(g.links.eventFd), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(g.udp), Events: unix.POLLIN}, // -1 is ignored
+		)
+		for i := range g.ctl.guests {
+			fd := int32(-1)
+			if g.ctl.guests[i].fd != 0 {
+				fd = int32(g.ctl.guests[i].fd)
+			}
+			fds = append(fds, unix.PollFd{Fd: fd, Events: unix.POLLIN})
+		}
+		now := g.now()
+		due := min(g.m.next(), g.reportAt, g.checkAt, g.watchAt)
+		wait := max(due-now, 0)
+		if wait < spinGuard && hurried {
+			wait = spinGuard
+		}
+		hurried = wait < spinGuard
+		timeout = unix.NsecToTimespec(wait)
+		n, err := unix.Ppoll(fds, &timeout, nil)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait: %w", err)
+		}
+		now = g.now()
+		if n == 0 && err == nil {
+			g.m.woke(now, now-due)
+		}
+		if n > 0 {
+			for i := range g.ctl.guests {
+				if fds[5+i].Revents != 0 {
+					g.hearGuest(&g.ctl.guests[i])
+				}
+			}
+			if fds[4].Revents != 0 {
+				g.hearPeers()
+			}
+			if fds[3].Revents != 0 {
+				g.hearKernel()
+			}
+			if fds[2].Revents != 0 {
+				g.hearARP()
+			}
+			if fds[1].Revents != 0 {
+				g.ctl.accept()
+			}
+		}
+		now = g.now()
+		if now >= g.watchAt {
+			g.watchAt = now + watchEvery
+			g.watch(now)
+		}
+		if now >= g.checkAt {
+			g.checkAt = now + checkEvery
+			g.check()
+		}
+		g.m.tick(now)
+		g.act()
+		if now >= g.reportAt || g.dirty {
+			g.report()
+		}
+	}
+	return nil
+}
+
+// act executes what the machine asked for. Whatever claims, prolongs or announces looks at the lease with a clock read of its
+// own: the process may have been stopped since the decision.
+func (g *guard) act() {
+	for k := 0; k < len(g.m.out); k++ { // removed appends
+		a := g.m.out[k]
+		switch a.kind {
+		case actSend, actGreet:
+			g.m.fill(g.now(), a, &g.msg)
+			g.wire = g.codec.pack(g.wire[:0], &g.msg)
+			if g.udp >= 0 {
+				unix.Sendto(g.udp, g.wire, unix.MSG_DONTWAIT, &g.peers[a.peer]) // lost is lost: the next one is due soon
+			}
+		case actAdd:
+			v := g.m.vips[a.vip]
+			g.log.Info("vip held", "vip", v.name, "epoch", v.heldEpoch.String(), "on", g.devs[a.vip].name)
+			g.put(a.vip)
+		case actRefresh:
+			g.put(a.vip)
+		case actDel:
+			g.take(a.vip)
+		case actGate:
+			if g.gate.up {
+				for _, p := range g.m.vips[a.vip].prefixes {
+					if g.m.leaseEnd(a.vip) >= g.now()+g.m.prof.gate {
+						g.gate.tick(p.Addr(), g.m.prof.gate)
+					}
+				}
+			}
+		case actProbe:
+			for _, f := range g.frames[a.vip] {
+				g.arp.send(&g.devs[a.vip].to, f.probe)
+			}
+		case actAnnounce:
+			for _, f := range g.frames[a.vip] {
+				for _, frame := range [...][]byte{f.request, f.reply} {
+					if g.m.leaseEnd(a.vip) > g.now() {
+						g.arp.send(&g.devs[a.vip].to, frame)
+					}
+				}
+			}
+		case actReport:
+			g.dirty = true
+		}
+	}
+	g.m.out = g.m.out[:0]
+	if len(g.failing) > 0 {
+		g.retake()
+	}
+}
+
+// put installs or prolongs the addresses of a VIP.
+func (g *guard) put(i int) {
+	v := g.m.vips[i]
+	for _, p := range v.prefixes {
+		if g.m.leaseEnd(i) <= g.now() {
+			return
+		}
+		if err := g.links.put(g.devs[i], p.Addr()); err != nil {
+			g.log.Error("vip not on the link", "vip", v.name, "err", err)
+		}
+	}
+}
+
+// take removes the addresses of a VIP. Until the kernel has confirmed it, the machine does not tell anybody that the VIP is free.
+func (g *guard) take(i int) {
+	v := g.m.vips[i]
+	g.log.Info("vip released", "vip", v.name, "epoch", v.heldEpoch.String(), "why", g.m.text(v.lostWhy, i))
+	g.failing[i] = ""
+	g.retake()
+}
+
+func (g *guard) retake() {
+	for i, last := range g.failing {
+		var errs []error
+		for _, p := range g.m.vips[i].prefixes {
+			if g.devs[i] != nil {
+				errs = append(errs, g.links.take(g.devs[i], p.Addr()))
+			}
+		}
+		if err := errors.Join(errs...); err != nil {
+			if err.Error() != last {
+				g.log.Error("address not removed; trying on", "vip", g.m.vips[i].name, "err", err)
+			}
+			g.failing[i] = err.Error()
+			continue
+		}
+		delete(g.failing, i)
+		g.m.removed(g.now(), i)
+	}
+}
+
+// hearPeers drains the heartbeats.
+func (g *guard) hearPeers() {
+	var buf [wireMax]byte
+	for range batchMax {
+		n, err := unix.Read(g.udp, buf[:])
+		if err != nil {
+			return // drained, or an ICMP error of an earlier send
+		}
+		why := g.codec.unpack(buf[:n], &g.in)
+		if why == "" {
+			why = g.m.receive(g.now(), &g.in)
+		}
+		if why != "" {
+			g.dropped[why]++
+		}
+	}
+}
+
+// hearARP drains ARP and looks for others who claim what is ours.
+func (g *guard) hearARP() {
+	for range batchMax {
+		mac, addr, more := g.arp.claimOf()
+		if !more {
+			return
+		}
+		if !addr.IsValid() {
+			continue
+		}
+		for i, v := range g.m.vips {
+			if g.devs[i] == nil || slices.Equal(mac[:], g.devs[i].mac) {
+				continue
+			}
+			for _, p := range v.prefixes {
+				if p.Addr() == addr {
+					g.foreign(i, addr, mac)
+				}
+			}
+		}
+	}
+}
+
+func (g *guard) foreign(i int, addr netip.Addr, mac [6]byte) {
+	known := slices.ContainsFunc(g.m.peers, func(p *peer) bool { return p.mac == mac })
+	before := len(g.m.vips[i].conflicts)
+	g.m.foreign(g.now(), i, addr, mac)
+	if len(g.m.vips[i].conflicts) > before {
+		level := slog.LevelError
+		if known {
+			level = slog.LevelInfo // a former holder's last word
+		}
+		g.log.Log(context.Background(), level, "address claimed by another host", "vip", g.m.vips[i].name, "addr", addr, "mac", fmt.Sprintf("%x", mac), "peer", known)
+	}
+}
+
+// hearKernel looks at what others did to links and addresses.
+func (g *guard) hearKernel() {
+	changed := g.links.events(func(index int, a netip.Addr) {
+		for i, v := range g.m.vips {
+			if d := g.devs[i]; d == nil || d.link.Attrs().Index != index || !v.held {
+				continue
+			}
+			for _, p := range v.prefixes {
+				if p.Addr() == a {
+					g.log.Error("address removed by somebody else; putting it back", "vip", v.name, "addr", a)
+					g.m.lost(g.now(), i)
+				}
+			}
+		}
+	})
+	if changed {
+		g.findDevices()
+	}
+}
+
+// check looks at what nobody tells of.
+func (g *guard) check() {
+	if g.gate.up && !g.gate.intact() {
+		g.log.Error("the ARP gate's rules were removed by somebody else; putting them back")
+		g.installGate()
+	}
+	if slices.Contains(g.devs, nil) {
+		g.findDevices()
+	}
+	if now := g.now(); g.ctl.agent() == nil && g.grace < now && now-g.orphan > int64(g.opts.Linger) {
+		g.log.Info("no agent came back", "after", g.opts.Linger)
+		g.quit = true
+	}
+}

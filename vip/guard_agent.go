@@ -1,0 +1,406 @@
+package vip
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is the guard's dealings with its agent: who is it, does it live, what does it want.
+
+// hearGuest drains one connection.
+func (g *guard) hearGuest(c *guest) {
+	for range batchMax {
+		m, fd, ok, ended := g.ctl.read(c)
+		if ended {
+			if c.attached {
+				g.agentLeft(c)
+			}
+			g.ctl.drop(c)
+			return
+		}
+		if !ok {
+			return
+		}
+		if m.Hello == nil && fd >= 0 {
+			unix.Close(fd)
+		}
+		switch {
+		case m.Quit && (c.attached || c.quitting):
+			g.quit = true
+			return
+		case m.Hello != nil:
+			g.greet(c, m.Hello, fd)
+		case !c.attached:
+			g.ctl.drop(c)
+			return
+		case m.Fit != nil:
+			g.fit = *m.Fit
+			g.watch(g.now())
+		case m.Detach != nil:
+			g.grace = g.now() + int64(min(max(m.Detach.Grace, 0), 5*time.Minute))
+			g.log.Info("agent leaves and will be back", "grace", m.Detach.Grace)
+		case m.Setup != nil:
+			answer := toAgent{Taken: true}
+			if err := g.configure(m.Setup); err != nil {
+				answer = toAgent{Problem: err.Error()}
+				g.log.Error("setup not taken", "err", err)
+			}
+			g.ctl.send(c, answer)
+			g.dirty = true
+		}
+	}
+}
+
+// greet attaches an agent, or says why not. One that speaks another protocol may only ask us to make room.
+func (g *guard) greet(c *guest, h *hello, fd int) {
+	refuse := func(why string) {
+		g.ctl.send(c, toAgent{Refused: &refused{Protocol: controlProtocol, Why: why}})
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		if !c.quitting {
+			g.ctl.drop(c)
+		}
+	}
+	if h.Protocol != controlProtocol {
+		c.quitting = g.ctl.agent() == nil
+		refuse(fmt.Sprintf("this guard speaks protocol %d", controlProtocol))
+		return
+	}
+	if a := g.ctl.agent(); a != nil {
+		refuse(fmt.Sprintf("it serves another agent, process %d", a.pid))
+		return
+	}
+	p, err := openPage(fd)
+	if err != nil {
+		refuse(err.Error())
+		return
+	}
+	if g.page != nil {
+		g.page.close()
+	}
+	if g.proc != nil {
+		g.proc.close()
+	}
+	now := g.now()
+	g.page, g.proc, c.attached, g.grace = p, openProcState(c.pid), true, 0
+	g.dog.attach(now)
+	g.fit = fit{Reason: "the agent has not said yet that the node is fit"}
+	g.ctl.send(c, toAgent{Welcome: &welcome{Protocol: controlProtocol, PID: os.Getpid()}})
+	g.log.Info("agent attached", "pid", c.pid)
+	g.dirty = true
+	g.watch(now)
+}
+
+// agentLeft handles the end of the agent's socket: announced, or a death that the peers hear of at once.
+func (g *guard) agentLeft(c *guest) {
+	c.attached = false
+	now := g.now()
+	g.orphan = now
+	if now < g.grace {
+		return
+	}
+	g.log.Error("agent died", "pid", c.pid)
+	g.dog.died(now)
+	g.watch(now)
+	g.m.tick(now)
+	g.act()
+}
+
+// watch tells the machine what is to be thought of the agent.
+func (g *guard) watch(now int64) {
+	agent := g.ctl.agent()
+	if agent == nil {
+		if now < g.grace {
+			return // as it was
+		}
+		g.grace = 0
+		g.m.local(now, false, false, "it has no agent")
+		return
+	}
+	n := 1 + int(min(g.page.word(lineLoops).Load(), MaxLoops))
+	v := g.dog.look(now, n, g.progress, g.proc.state)
+	if v != g.dogSay {
+		g.log.Info("agent judged", "was", g.dogSay.String(), "is", v.String())
+		g.dogSay = v
+	}
+	switch {
+	case v != agentFine:
+		g.m.local(now, v == agentCrashes, false, v.String())
+	case g.page.word(lineFit).Load() != 1:
+		g.m.local(now, true, false, g.fit.Reason)
+	default:
+		g.m.local(now, true, g.fit.Fit, g.fit.Reason)
+	}
+}
+
+func (g *guard) progress(i int) uint64 {
+	if i == 0 {
+		return g.page.word(lineAgent).Load()
+	}
+	return g.page.word(lineFirst + i - 1).Load()
+}
+
+// configure takes a Setup over from the one before. What goes wrong leaves that one in force.
+func (g *guard) configure(s *Setup) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if err := g.bind(s.Listen); err != nil {
+		return err
+	}
+	// What is held and no longer wanted in this form leaves the link before it is forgotten.
+	gone := func(v *vip) bool {
+		return !slices.ContainsFunc(s.VIPs, func(c VIP) bool {
+			return c.Name == v.name && slices.Equal(c.Addresses, v.prefixes) && c.Interface == v.dev
+		})
+	}
+	for i, v := range g.m.vips {
+		if v.onLink && gone(v) {
+			for _, p := range v.prefixes {
+				if err := g.links.take(g.devs[i], p.Addr()); err != nil {
+					return err
+				}
+			}
+			g.log.Info("vip released", "vip", v.name, "why", "it is no longer configured like this")
+		}
+	}
+	first := g.setup == nil
+	rekeyed := first || s.ClusterID != g.setup.ClusterID || !slices.EqualFunc(s.Keys, g.setup.Keys, slices.Equal)
+	g.setup = s
+	if rekeyed {
+		g.codec = newCodec(s.ClusterID, s.Keys)
+	}
+	g.peers = g.peers[:0]
+	for _, p := range s.Peers {
+		g.peers = append(g.peers, unix.SockaddrInet4{Addr: p.Addr.Addr().Unmap().As4(), Port: int(p.Addr.Port())})
+	}
+	now := g.now()
+	old := g.m.vips
+	g.m.configure(now, s)
+	g.moveDevices(old)
+	if first {
+		g.sweep()
+	}
+	g.findDevices()
+	g.installGate()
+	g.m.tick(g.now())
+	g.act()
+	return nil
+}
+
+// moveDevices keeps devs, frames and noDev parallel to the machine's VIPs.
+func (g *guard) moveDevices(old []*vip) {
+	devs, frs, noDev, failing := make([]*device, len(g.m.vips)), make([][]frames, len(g.m.vips)), make([]string, len(g.m.vips)), map[int]string{}
+	for i, v := range g.m.vips {
+		if j := slices.Index(old, v); j >= 0 {
+			devs[i], frs[i], noDev[i] = g.devs[j], g.frames[j], g.noDev[j]
+			if why, ok := g.failing[j]; ok {
+				failing[i] = why
+			}
+		}
+	}
+	g.devs, g.frames, g.noDev, g.failing = devs, frs, noDev, failing
+}
+
+// bind opens the heartbeat socket, anew when its address changed.
+func (g *guard) bind(a netip.AddrPort) error {
+	if g.udp >= 0 && a == g.bound {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("heartbeat socket: %w", err)
+	}
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<20)
+	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, 0xc0) // network control: ahead of the traffic that we balance
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, 6)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}); err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("bind heartbeats to %v (is it an address of this host?): %w", a, err)
+	}
+	if g.udp >= 0 {
+		unix.Close(g.udp)
+	}
+	g.udp, g.bound = fd, a
+	return nil
+}
+
+// sweep removes what a former guard may have left.
+func (g *guard) sweep() {
+	addrs := map[netip.Addr]bool{}
+	for _, v := range g.m.vips {
+		for _, p := range v.prefixes {
+			addrs[p.Addr()] = true
+		}
+	}
+	swept, err := g.links.sweep(addrs)
+	for _, s := range swept {
+		g.log.Info("address of a former life removed", "addr", s)
+	}
+	if err != nil {
+		g.log.Error("sweep", "err", err)
+	}
+}
+
+// findDevices looks for each VIP's interface and its state.
+func (g *guard) findDevices() {
+	for i, v := range g.m.vips {
+		d, err := g.links.again(g.devs[i])
+		if err != nil {
+			d, err = g.links.find(v)
+		}
+		if err != nil {
+			if g.noDev[i] != err.Error() {
+				g.noDev[i] = err.Error()
+				g.log.Error("no interface", "err", err)
+			}
+			g.m.link(g.now(), i, false)
+			g.act()
+			if !v.onLink {
+				g.devs[i], g.frames[i] = nil, nil
+			}
+			continue
+		}
+		g.noDev[i] = ""
+		if old := g.devs[i]; old == nil || old.to.Ifindex != d.to.Ifindex || !slices.Equal(old.mac, d.mac) {
+			if v.onLink {
+				g.m.link(g.now(), i, false) // another interface: let go of it on the old one first
+				g.act()
+				if v.onLink {
+					continue
+				}
+			}
+			g.frames[i] = nil
+			for _, p := range v.prefixes {
+				if len(d.mac) != 6 {
+					break
+				}
+				f, err := buildFrames(d.mac, p.Addr())
+				if err != nil {
+					g.log.Error("arp", "err", err)
+					continue
+				}
+				g.frames[i] = append(g.frames[i], f)
+			}
+			if err := g.links.tune(d); err != nil {
+				g.log.Error("interface not tuned: it may answer for addresses that it must not", "err", err)
+			}
+		}
+		g.devs[i] = d
+		if len(d.mac) == 6 {
+			copy(g.m.mac[:], d.mac)
+		}
+		g.m.link(g.now(), i, d.up)
+		g.act()
+	}
+	if g.gateDevs() {
+		g.installGate()
+	}
+}
+
+func (g *guard) gateNeeds() (vips []netip.Addr, devs []string) {
+	for i, v := range g.m.vips {
+		for _, p := range v.prefixes {
+			vips = append(vips, p.Addr())
+		}
+		if d := g.devs[i]; d != nil && !slices.Contains(devs, d.name) {
+			devs = append(devs, d.name)
+		}
+	}
+	return vips, devs
+}
+
+func (g *guard) gateDevs() bool {
+	_, devs := g.gateNeeds()
+	return g.gate.up && !slices.Equal(devs, g.gate.devs)
+}
+
+// installGate makes the gate's rules fit the VIPs, if they do not.
+func (g *guard) installGate() {
+	vips, devs := g.gateNeeds()
+	if g.m.witness || len(vips) == 0 || (g.gate.up && slices.Equal(vips, g.gate.vips) && slices.Equal(devs, g.gate.devs) && g.gate.intact()) {
+		return
+	}
+	var held []netip.Addr
+	now := g.now()
+	for i, v := range g.m.vips {
+		if v.held && g.m.leaseEnd(i) >= now+g.m.prof.gate {
+			for _, p := range v.prefixes {
+				held = append(held, p.Addr())
+			}
+		}
+	}
+	was := g.gate.why
+	if err := g.gate.install(vips, devs, held, time.Duration(g.m.prof.gate)); err != nil && err.Error() != was {
+		g.log.Error("no ARP gate", "err", err)
+	}
+	g.dirty = true
+}
+
+// release lets go of everything and says so.
+func (g *guard) release(why string) {
+	if g.m == nil {
+		return
+	}
+	g.m.local(g.now(), false, false, why)
+	g.act()
+	for range 2 { // a lost packet must not cost the peers a detection time
+		g.m.chatty = true
+		g.m.tick(g.now())
+		g.act()
+	}
+}
+
+// report tells the agent.
+func (g *guard) report() {
+	now := g.now()
+	g.reportAt, g.dirty = now+reportEvery, false
+	c := g.ctl.agent()
+	if c == nil || !g.m.configured {
+		return
+	}
+	w := g.m.status(now)
+	w.PID, w.Gate, w.Locked, w.Listen = os.Getpid(), g.gate.String(), g.locked, g.bound.String()
+	w.Connected = true
+	g.ctl.send(c, toAgent{State: w})
+}
+
+// logInBackground makes g.log a logger that never makes the loop wait for a disk: lines go through a bounded queue, and what
+// does not fit is lost. The function returned writes out what is queued.
+func (g *guard) logInBackground(to *slog.Logger) (flush func()) {
+	q := make(chan slog.Record, 256)
+	done := make(chan struct{})
+	g.log = slog.New(queueHandler{q})
+	go func() {
+		defer close(done)
+		for r := range q {
+			to.Handler().Handle(context.Background(), r)
+		}
+	}()
+	return func() {
+		close(q)
+		<-done
+	}
+}
+
+type queueHandler struct{ q chan slog.Record }
+
+func (h queueHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h queueHandler) WithAttrs([]slog.Attr) slog.Handler       { return h } // the guard uses neither
+func (h queueHandler) WithGroup(string) slog.Handler            { return h }
+
+func (h queueHandler) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case h.q <- r:
+	default:
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package vip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// validLife is how long the kernel keeps an address by itself, in seconds: it sweeps after guard and agent have both died.
+const validLife = 3
+
+// linkLayer puts addresses on interfaces and takes them off.
+type linkLayer struct {
+	h       *netlink.Handle
+	tuned   map[string]bool // interfaces with our sysctls
+	eventFd int
+	buf     [8192]byte
+}
+
+// device is an interface as the guard uses it.
+type device struct {
+	name string
+	link netlink.Link
+	mac  net.HardwareAddr
+	up   bool
+	to   unix.SockaddrLinklayer // broadcast
+}
+
+func openLinks() (*linkLayer, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	h.SetSocketTimeout(500_000_000)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_LINK})
+	}
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("watch addresses and links: %w", err)
+	}
+	return &linkLayer{h: h, tuned: map[string]bool{}, eventFd: fd}, nil
+}
+
+// find is the interface for a VIP: the one that is named, or the one with an address in the subnet of the VIP's first.
+func (l *linkLayer) find(v *vip) (*device, error) {
+	if v.dev != "" {
+		link, err := l.h.LinkByName(v.dev)
+		if err != nil {
+			return nil, fmt.Errorf("interface %s of vip %s: %w", v.dev, v.name, err)
+		}
+		return newDevice(link), nil
+	}
+	links, err := l.h.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	want := v.prefixes[0]
+	for _, link := range links {
+		if link.Attrs().Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := l.h.AddrList(link, unix.AF_INET)
+		if err != nil {
+			continue
+		}
+		for _, a := range addrs {
+			ip, ok := netip.AddrFromSlice(a.IP.To4())
+			ones, _ := a.Mask.Size()
+			if ok && ones < 32 && netip.PrefixFrom(ip, ones).Contains(want.Addr()) {
+				return newDevice(link), nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("no interface has an address in the subnet of %v; name one: interface = \"eth0\" in vip %q", want.Addr(), v.name)
+}
+
+// again looks at a device that was found before. An error says that it is gone, or was never there; what merely could not be
+// read now is as it was, since a VIP must not fall because a netlink call was interrupted.
+func (l *linkLayer) again(d *device) (*device, error) {
+	if d == nil {
+		return nil, errors.New("no device yet")
+	}
+	link, err := l.h.LinkByIndex(d.to.Ifindex)
+	var gone netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &gone) || errors.Is(err, unix.ENODEV):
+		return nil, err
+	case err != nil:
+		return d, nil
+	}
+	return newDevice(link), nil
+}
+
+func newDevice(link netlink.Link) *device {
+	a := link.Attrs()
+	d := &device{name: a.Name, link: link, mac: a.HardwareAddr}
+	// IFF_RUNNING, as the kernel's own word that frames can flow; a link without a carrier has lost it.
+	d.up = a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0 && len(a.HardwareAddr) == 6
+	d.to = unix.SockaddrLinklayer{Ifindex: a.Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
+	return d
+}
+
+func kernelAddr(a netip.Addr) *netlink.Addr {
+	return &netlink.Addr{
+		IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)},
+		Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: validLife, PreferedLft: validLife,
+	}
+}
+
+// put adds an address or prolongs its life.
+func (l *linkLayer) put(d *device, a netip.Addr) error {
+	if err := l.h.AddrReplace(d.link, kernelAddr(a)); err != nil {
+		return fmt.Errorf("put %v on %s: %w", a, d.name, err)
+	}
+	return nil
+}
+
+// take removes an address. That it was not there is no error.
+func (l *linkLayer) take(d *device, a netip.Addr) error {
+	err := l.h.AddrDel(d.link, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}})
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("take %v off %s: %w", a, d.name, err)
+	}
+	return nil
+}
+
+// sweep removes what a former life left: each /32 of addrs, on every interface but loopback.
+func (l *linkLayer) sweep(addrs map[netip.Addr]bool) (swept []string, err error) {
+	links, err := l.h.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, link := range links {
+		if link.Attrs().Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		list, err := l.h.AddrList(link, unix.AF_INET)
+		if err != nil {
+			return swept, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+		}
+		for _, a := range list {
+			ip, _ := netip.AddrFromSlice(a.IP.To4())
+			if ones, _ := a.Mask.Size(); ones == 32 && addrs[ip] {
+				if err := l.take(newDevice(link), ip); err != nil {
+					return swept, err
+				}
+				swept = append(swept, fmt.Sprintf("%v on %s", ip, link.Attrs().Name))
+			}
+		}
+	}
+	return swept, nil
+}
+
+// tune makes the interface answer ARP for its own addresses only, and use no VIP as the source of its own requests: with
+// arp_announce 0 a node that merely had the VIP on lo stole a client's entry (measured).
+func (l *linkLayer) tune(d *device) error {
+	if l.tuned[d.name] {
+		return nil
+	}
+	dir := filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(d.name))
+	for file, v := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		path := filepath.Join(dir, file)
+		if b, err := os.ReadFile(path); err == nil && len(b) > 0 && b[0] >= v[0] {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(v), 0o644); err != nil {
+			return fmt.Errorf("set %s on %s: %w", file, d.name, err)
+		}
+	}
+	l.tuned[d.name] = true
+	return nil
+}
+
+// events drains the kernel's news. removed is called for each address that went away; links is whether an interface changed.
+func (l *linkLayer) events(removed func(index int, a netip.Addr)) (links bool) {
+	for {
+		n, err := unix.Read(l.eventFd, l.buf[:])
+		if errors.Is(err, unix.ENOBUFS) {
+			return true // some were lost: look at everything
+		}
+		if err != nil || n <= 0 {
+			return links
+		}
+		for b := l.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+			size, typ := int(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint16(b[4:])
+			if size < unix.SizeofNlMsghdr || size > len(b) {
+				break
+			}
+			switch typ {
+			case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+				links = true
+			case unix.RTM_DELADDR:
+				if index, a, ok := parseAddr(b[unix.SizeofNlMsghdr:size]); ok {
+					removed(index, a)
+				}
+			}
+			b = b[min((size+3)&^3, len(b)):]
+		}
+	}
+}
+
+// parseAddr reads the local address out of an ifaddrmsg.
+func parseAddr(b []byte) (index int, a netip.Addr, ok bool) {
+	if len(b) < unix.SizeofIfAddrmsg || b[0] != unix.AF_INET {
+		return 0, a, false
+	}
+	index = int(binary.NativeEndian.Uint32(b[4:]))
+	for b = b[unix.SizeofIfAddrmsg:]; len(b) >= 4; {
+		size, typ := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if size < 4 || size > len(b) {
+			break
+		}
+		if typ == unix.IFA_LOCAL && size == 8 {
+			return index, netip.AddrFrom4([4]byte(b[4:8])), true
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return 0, a, false
+}
+
+func (l *linkLayer) close() {
+	l.h.Close()
+	unix.Close(l.eventFd)
+}
