@@ -166,8 +166,8 @@ func (v *View) putNode(c PutNode) Result {
 	case n.Fingerprint == "":
 		return refuse(Invalid, "node %q needs a certificate", n.Name)
 	case v.Refused(n.Fingerprint):
-		return refuse(Removed, "node %q was removed and its certificate is refused; to come back it joins anew with an empty data_dir",
-			v.Removed[n.Fingerprint])
+		return refuse(Removed, "node %q was removed and its certificate is refused; "+
+			"to come back it joins anew with an empty data_dir", v.Removed[n.Fingerprint])
 	}
 	i, ok := v.node(n.Name)
 	if !ok {
@@ -180,7 +180,8 @@ func (v *View) putNode(c PutNode) Result {
 	}
 	old := v.Nodes[i]
 	if old.Fingerprint != n.Fingerprint && old.Fingerprint != c.Replaces {
-		return refuse(Exists, "the name %q is taken; choose another one, or remove that node first: skein node remove %s", n.Name, n.Name)
+		return refuse(Exists, "the name %q is taken; choose another one, or remove that node first: skein node remove %s",
+			n.Name, n.Name)
 	}
 	n.JoinedIndex, n.Former = old.JoinedIndex, old.Former
 	if old.Fingerprint != n.Fingerprint {
@@ -270,8 +271,8 @@ func (v *View) useToken(c UseToken, now uint64) Result {
 	t := v.Tokens[i]
 	switch {
 	case t.Role != c.Role:
-		return refuse(BadToken, "the token is for a %s, and this host is to be a %s; get one on a member: skein cluster token --role %s",
-			t.Role, c.Role, c.Role)
+		return refuse(BadToken, "the token is for a %s, and this host is to be a %s; "+
+			"get one on a member: skein cluster token --role %s", t.Role, c.Role, c.Role)
 	case slices.Contains(t.UsedBy, c.By):
 		return Result{}
 	case t.Left() < 1:

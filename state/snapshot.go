@@ -82,8 +82,8 @@ func (im *image) view() *View {
 }
 
 // MarshalJSON leaves out what is secret.
-func (v *View) MarshalJSON() ([]byte, error) {
-	im := imageOf(v, v.LogTime)
+func (v View) MarshalJSON() ([]byte, error) {
+	im := imageOf(&v, v.LogTime)
 	im.Keys, im.CA.KeyPEM = Keys{}, nil
 	im.Tokens = slices.Clone(im.Tokens)
 	for i := range im.Tokens {
@@ -224,8 +224,8 @@ func readSnapshot(r io.Reader, tables *sticky.Tables) (*View, uint64, *sticky.Lo
 		return nil, 0, nil, fmt.Errorf("%w: it does not begin as a snapshot does", ErrSnapshot)
 	}
 	if f := binary.LittleEndian.Uint16(head[len(snapshotMagic):]); f != snapshotFormat {
-		return nil, 0, nil, fmt.Errorf("snapshot has format %d, and this version of skein reads format %d: install the version that wrote it",
-			f, snapshotFormat)
+		return nil, 0, nil, fmt.Errorf("snapshot has format %d, and this version of skein reads format %d: "+
+			"install the version that wrote it", f, snapshotFormat)
 	}
 	fr := &frameReader{r: r, sum: crc32.Update(0, castagnoli, head)}
 	var n [4]byte

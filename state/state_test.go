@@ -2,7 +2,9 @@ package state
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -22,8 +24,8 @@ var testTime = time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 7200))
 
 func foundCmd() Found {
 	return Found{
-		ClusterID: "c-1", CA: CA{[]byte("the certificate"), []byte("the key")}, Gossip: fixedKey('a', 32), Heartbeat: fixedKey('a', 32),
-		Node: testNode("lb1", "c1"), At: testTime,
+		ClusterID: "c-1", CA: CA{[]byte("the certificate"), []byte("the key")},
+		Gossip: fixedKey('a', 32), Heartbeat: fixedKey('a', 32), Node: testNode("lb1", "c1"), At: testTime,
 	}
 }
 
@@ -150,7 +152,8 @@ func random(r *rand.Rand, l *log) Command {
 		return Tick{ElapsedMs: r.Uint64N(5000)}
 	}
 	for range 40 {
-		l.Tables().Learn(sticky.ID(fmt.Sprintf("b%d", r.IntN(3))), sticky.Key{byte(r.IntN(200)), byte(r.IntN(4))}, r.Uint64N(5), time.Minute)
+		table, key := sticky.ID(fmt.Sprintf("b%d", r.IntN(3))), sticky.Key{byte(r.IntN(200)), byte(r.IntN(4))}
+		l.Tables().Learn(table, key, r.Uint64N(5), time.Minute)
 	}
 	batch, _ := l.Tables().Drain(50)
 	return StickyLearn{Batch: batch}
@@ -324,6 +327,26 @@ func populated(t testing.TB) *log {
 	return l
 }
 
+func TestAViewAsJSONShowsNoSecret(t *testing.T) {
+	v := populated(t).Views().Get()
+	for _, form := range []any{v, *v, map[string]any{"view": v}} {
+		j, err := json.Marshal(form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, secret := range map[string][]byte{
+			"the CA's key": v.CA.KeyPEM, "a key": v.Keys.Gossip[0], "a token's hash": v.Tokens[0].SecretHash,
+		} {
+			if len(secret) == 0 || bytes.Contains(j, []byte(base64.StdEncoding.EncodeToString(secret))) {
+				t.Errorf("%T shows %s: %s", form, name, j)
+			}
+		}
+		if !bytes.Contains(j, []byte(base64.StdEncoding.EncodeToString(v.CA.CertPEM))) || !bytes.Contains(j, []byte(`"drain"`)) {
+			t.Errorf("%T does not show what is no secret: %s", form, j)
+		}
+	}
+}
+
 // Whatever bit is wrong and wherever the file ends: it is refused, and the machine stays as it was.
 func TestDamagedSnapshotsAreRefusedAndChangeNothing(t *testing.T) {
 	l := populated(t)
@@ -377,8 +400,9 @@ func every() []Command {
 	weight := 3
 	return []Command{
 		foundCmd(),
-		SetConfig{Text: []byte("x"), Scope: Scope{VIPs: []string{"a"}, Servers: []ServerKey{{"b/1", "s/1"}}, Tables: []sticky.Spec{table("b")}},
-			Message: "m", Author: "ann", At: testTime.UTC(), BasedOn: 0},
+		SetConfig{Text: []byte("x"), Scope: Scope{
+			VIPs: []string{"a"}, Servers: []ServerKey{{"b/1", "s/1"}}, Tables: []sticky.Spec{table("b")},
+		}, Message: "m", Author: "ann", At: testTime.UTC(), BasedOn: 0},
 		Place{VIP: "a", Node: "lb1", Expect: Epoch{1, 2}},
 		Unplace{VIP: "a", Expect: Epoch{1, 2}},
 		SetServer{Backend: "b/1", Server: "s/1", State: Drain, Weight: &weight, By: "ann", At: testTime.UTC()},

@@ -283,7 +283,8 @@ func TestFullRingsDropAndCount(t *testing.T) {
 		a.Learn(ID("shop"), key(i), i, time.Minute)
 	}
 	s := a.Stats()[0]
-	if s.Pending != a.Pending() || s.Pending+int(s.Dropped) != n || s.Pending > shardCount*ringMax || s.Pending < shardCount*ringMax*9/10 {
+	if s.Pending != a.Pending() || s.Pending+int(s.Dropped) != n ||
+		s.Pending > shardCount*ringMax || s.Pending < shardCount*ringMax*9/10 {
 		t.Errorf("pending %d (%d), dropped %d; want them to add up to %d, and at most %d pending", s.Pending, a.Pending(), s.Dropped, n,
 			shardCount*ringMax)
 	}
