@@ -12,12 +12,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// plainListener hides from net/http that its connections are TLS: it would drop one whose protocol (ALPN) is not "http/1.1", and
+// ours is the name by which the cluster's port tells its users apart.
+type plainListener struct{ net.Listener }
+
+func (l plainListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return plainConn{c}, nil
+}
+
+type plainConn struct{ net.Conn }
+
 // caller is who asks, as the kernel or the caller's certificate says; it is never taken from the request.
 type caller struct{ conn net.Conn }
 
 type callerKey struct{}
 
 func withCaller(ctx context.Context, c net.Conn) context.Context {
+	if p, ok := c.(plainConn); ok {
+		c = p.Conn
+	}
 	return context.WithValue(ctx, callerKey{}, caller{conn: c})
 }
 

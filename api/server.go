@@ -140,7 +140,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case <-stopped:
 		}
 	}()
-	err := srv.Serve(l)
+	err := srv.Serve(plainListener{l})
 	close(stopped)
 	<-done
 	s.peers.CloseIdleConnections()
