@@ -10,6 +10,7 @@ import (
 // must stay with their servers for as long as keys shall stay. (A Maglev table is faster with very many servers; it would have
 // to be made anew at every change of health, on every node alike.)
 func Hash(shares []int32, seeds []uint64, key uint64) int {
+	key = bits.RotateLeft64(Mix(key), 32)
 	best, high := None, uint64(0)
 	share, uniform := int32(0), true
 	for i, w := range shares {
@@ -45,8 +46,8 @@ func Hash(shares []int32, seeds []uint64, key uint64) int {
 	return best
 }
 
-// draw returns 53 bits: what a float64 holds exactly.
-func draw(seed, key uint64) uint64 { return Mix(seed^bits.RotateLeft64(Mix(key), 32)) >> 11 }
+// draw returns 53 bits: what a float64 holds exactly. key is mixed already, so that near keys do not draw alike.
+func draw(seed, key uint64) uint64 { return Mix(seed^key) >> 11 }
 
 // Mix spreads every bit of x over all of the result (the finalizer of splitmix64).
 func Mix(x uint64) uint64 {

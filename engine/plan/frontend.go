@@ -108,22 +108,39 @@ func newHostIndex(routes []*config.Route) *hostIndex {
 		return nil
 	}
 	for i, r := range routes {
+		i := int32(i)
 		if len(r.Hosts) == 0 {
-			x.anywhere = append(x.anywhere, int32(i))
+			x.anywhere = append(x.anywhere, i)
+			x.addWhere(i, func(string) bool { return true })
 		}
-		for host := range x.exact {
-			if hostMatches(r.Hosts, host) {
-				x.exact[host] = append(x.exact[host], int32(i))
-			}
-		}
-		for suffix := range x.below {
-			// Whatever host asks here is below suffix and below no longer one: any label in front of it stands for them all.
-			if hostMatches(r.Hosts, "\x00."+suffix) {
-				x.below[suffix] = append(x.below[suffix], int32(i))
+		for _, h := range r.Hosts {
+			if suffix, ok := wildcard(h); ok {
+				x.addWhere(i, func(key string) bool { return isBelow(key, suffix) })
+				add(x.below, suffix, i)
+			} else {
+				add(x.exact, h, i)
 			}
 		}
 	}
 	return x
+}
+
+// addWhere enters a route under every key that fits. Whatever host looks under a suffix is below all that the suffix is below.
+func (x *hostIndex) addWhere(route int32, fits func(key string) bool) {
+	for _, m := range []map[string][]int32{x.exact, x.below} {
+		for key := range m {
+			if fits(key) {
+				add(m, key, route)
+			}
+		}
+	}
+}
+
+// add enters a route under a key once. Routes come in written order.
+func add(m map[string][]int32, key string, route int32) {
+	if l := m[key]; len(l) == 0 || l[len(l)-1] != route {
+		m[key] = append(l, route)
+	}
 }
 
 // wildcard takes "*.example.com" apart.
@@ -134,15 +151,10 @@ func wildcard(host string) (suffix string, ok bool) {
 	return "", false
 }
 
-// hostMatches is what the index stands for: no hosts, one of them, or below one of the wildcards.
-func hostMatches(hosts []string, host string) bool {
-	for _, h := range hosts {
-		if suffix, ok := wildcard(h); h == host || ok && len(host) > len(suffix)+1 &&
-			host[len(host)-len(suffix)-1] == '.' && host[len(host)-len(suffix):] == suffix {
-			return true
-		}
-	}
-	return len(hosts) == 0
+// isBelow reports whether host is a name below suffix.
+func isBelow(host, suffix string) bool {
+	n := len(host) - len(suffix)
+	return n > 1 && host[n-1] == '.' && host[n:] == suffix
 }
 
 // find returns the routes that can match a host.

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -291,6 +293,45 @@ func TestReplySuitsTheRequest(t *testing.T) {
 	if err != nil || !bytes.Contains(r.Append(nil, false, 1, false, nil), []byte("\r\nLocation: /a?b&c\"\r\n")) ||
 		!bytes.Contains(r.Body, []byte(`href="/a?b&amp;c&#34;"`)) {
 		t.Errorf("a redirect: %q, %v", r.Append(nil, false, 1, false, nil), err)
+	}
+}
+
+// The index by host finds the route that trying them one by one would find.
+func TestHostIndexAgreesWithTheListOfRoutes(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	labels := []string{"a", "b", "c"}
+	name := func() string {
+		return strings.Join([]string{pick(r, labels), pick(r, labels), pick(r, labels), "x"}[r.IntN(4):], ".")
+	}
+	for range 300 {
+		var routes []*config.Route
+		for range 1 + r.IntN(8) {
+			var hosts []string
+			for range r.IntN(4) {
+				hosts = append(hosts, pick(r, []string{"", "*."})+name())
+			}
+			routes = append(routes, &config.Route{Hosts: hosts})
+		}
+		x := newHostIndex(routes)
+		if x == nil {
+			continue
+		}
+		for range 20 {
+			host := name()
+			var want []int32
+			for i, c := range routes {
+				fits := len(c.Hosts) == 0
+				for _, h := range c.Hosts {
+					fits = fits || h == host || h[0] == '*' && strings.HasSuffix(host, h[1:])
+				}
+				if fits {
+					want = append(want, int32(i))
+				}
+			}
+			if got := x.find([]byte(host)); !slices.Equal(got, want) {
+				t.Fatalf("host %s: routes %v, want %v", host, got, want)
+			}
+		}
 	}
 }
 
