@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -114,8 +115,22 @@ func TestEveryErrorHasNameMeaningAndStatus(t *testing.T) {
 			t.Errorf("error %d is named %q, and so is %d", e, e, other)
 		}
 		names[e.String()] = e
-		if e.Meaning() == "unknown" || e.Status() < 200 || e != OK && e.Status() < 400 {
+		if e.Meaning() == "unknown" || e != OK && e.Status() < 400 || StatusText(e.Status()) == "" {
 			t.Errorf("%v: meaning %q, status %d", e, e.Meaning(), e.Status())
+		}
+	}
+}
+
+// net/http has the names of older RFCs for a few of them.
+func TestStatusTextIsTheRegistrys(t *testing.T) {
+	newer := map[int]string{413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+	for status := 0; status < 1000; status++ {
+		want := http.StatusText(status)
+		if s := newer[status]; s != "" {
+			want = s
+		}
+		if got := StatusText(status); got != "" && got != want {
+			t.Errorf("%d is %q, want %q", status, got, want)
 		}
 	}
 }

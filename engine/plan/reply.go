@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"html"
-	"net/http"
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/h1"
@@ -20,7 +19,7 @@ type Reply struct {
 
 // newReply renders a reply with the response edits applied. fields are complete lines.
 func newReply(status int, fields, contentType, body string, edits *h1.Edits) (*Reply, error) {
-	text := fmt.Sprintf("HTTP/1.1 %d %s\r\n%s", status, http.StatusText(status), fields)
+	text := fmt.Sprintf("HTTP/1.1 %d %s\r\n%s", status, h1.StatusText(status), fields)
 	if bodyless := status == 204 || status == 304; bodyless {
 		body = ""
 	} else {
@@ -65,7 +64,7 @@ func (r *Reply) Append(dst []byte, head bool, minor uint8, close bool, date []by
 
 func newRedirect(c *config.Redirect, edits *h1.Edits) (*Reply, error) {
 	link := html.EscapeString(c.Location)
-	body := fmt.Sprintf("<!doctype html><title>%s</title><a href=\"%s\">%s</a>\n", http.StatusText(c.Status), link, link)
+	body := fmt.Sprintf("<!doctype html><title>%s</title><a href=\"%s\">%s</a>\n", h1.StatusText(c.Status), link, link)
 	return newReply(c.Status, "Location: "+c.Location+"\r\n", "text/html; charset=utf-8", body, edits)
 }
 
