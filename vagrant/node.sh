@@ -21,7 +21,7 @@ systemctl restart skein
 
 if [ "$address" = "$founder" ]; then
 	until skein status >/dev/null 2>&1 || [ $? = 2 ]; do sleep 0.2; done
-	skein apply /tmp/edge.hcl --yes -m "the lab's first configuration"
+	skein apply /tmp/edge.hcl -m "the lab's first configuration"
 	dir=$(mktemp -d)
 	skein cluster token --uses 2 --expires 1h -o name >"$dir/token"
 	apt-get update -qq && apt-get install -y -qq python3 >/dev/null

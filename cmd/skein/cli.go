@@ -117,7 +117,7 @@ func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.statusCommand(), c.checkCommand(), c.fmtCommand(), c.planCommand(), c.applyCommand(), c.showCommand(),
 		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.nodeCommand(),
-		c.clusterCommand(), c.versionCommand(),
+		c.runCommand(), c.agentCommand(), c.guardCommand(), c.clusterCommand(), c.demoCommand(), c.labSweeperCommand(), c.versionCommand(),
 	}
 }
 

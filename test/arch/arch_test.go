@@ -19,21 +19,22 @@ const module = "github.com/skeinlb/skein"
 // mayImport says which of our packages the packages at or below a directory may import. The longest matching directory counts;
 // a directory is always allowed to import what lies below itself. Everybody may import internal/watch.
 var mayImport = map[string][]string{
-	"config":        {},
-	"engine":        {"config", "engine"},
-	"engine/loop":   {},
-	"engine/h1":     {"config"},
-	"engine/plan":   {"config", "engine/h1", "engine/balance"},
-	"engine/proxy":  {"config", "engine/h1", "engine/balance", "engine/plan", "engine/loop"},
-	"vip":           {"config"},
-	"healthcheck":   {"config"},
-	"state":         {"config"},
-	"cluster":       {"state", "config"},
-	"api":           {"state", "config"},
-	"internal/node": {"api", "cluster", "config", "engine", "healthcheck", "state", "vip"},
-	"internal/lab":  {},
-	"cmd/skein":     {"internal/node", "internal/lab", "api", "api/client", "config"},
-	"test":          {"api", "cluster", "cmd", "config", "engine", "healthcheck", "internal", "state", "vip"},
+	"config":             {},
+	"engine":             {"config", "engine"},
+	"engine/loop":        {},
+	"engine/h1":          {"config"},
+	"engine/plan":        {"config", "engine/h1", "engine/balance"},
+	"engine/proxy":       {"config", "engine/h1", "engine/balance", "engine/plan", "engine/loop"},
+	"vip":                {"config"},
+	"healthcheck":        {"config"},
+	"state":              {"config"},
+	"cluster":            {"state", "config"},
+	"api":                {"state", "config"},
+	"internal/node":      {"api", "cluster", "config", "engine", "healthcheck", "state", "vip"},
+	"internal/lab":       {},
+	"internal/lab/fleet": {"internal/lab", "api"},
+	"cmd/skein":          {"internal/node", "internal/lab", "api", "api/client", "config"},
+	"test":               {"api", "cluster", "cmd", "config", "engine", "healthcheck", "internal", "state", "vip"},
 }
 
 // owners says who may use a heavy dependency.
@@ -57,7 +58,7 @@ var pure = map[string][]string{
 	"config":         {"net", "net/http", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
 	"engine/h1":      {"net", "net/http", "os", "syscall", "golang.org/x/sys/unix"},
 	"engine/balance": {"net", "net/http", "os", "syscall", "golang.org/x/sys/unix"},
-	"engine/plan":    {"net", "net/http", "os", "syscall", "golang.org/x/sys/unix"},
+	"engine/plan":    {"net", "os", "syscall", "golang.org/x/sys/unix"},
 	"state":          {"net", "net/http", "os", "syscall", "golang.org/x/sys/unix"},
 }
 

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skeinlb/skein/internal/node"
+)
+
+// runCommand is `skein run FILE`: the first thing that a newcomer types.
+func (c *cli) runCommand() *cobra.Command {
+	var drain time.Duration
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:     "run FILE",
+		GroupID: groupNode,
+		Short:   "Serve one file in the foreground: no cluster, nothing to prepare",
+		Long: `Serve the configuration in FILE on this host, in the foreground. Frontends say where they listen with
+bind = ["127.0.0.1"]; virtual addresses need a cluster (see "skein cluster init").
+
+SIGHUP reads FILE again: what is wrong with it is printed, and the old configuration goes on serving.
+SIGTERM or Ctrl-C stops accepting, lets what is under way finish, and ends.`,
+		Args: args("FILE"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return c.runSingle(cmd.Context(), a[0], drain, verbose)
+		},
+	}
+	cmd.Flags().DurationVar(&drain, "drain", 30*time.Second, "how long what is under way may take after SIGTERM")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every change of state, debugging details too")
+	return cmd
+}
+
+func (c *cli) runSingle(ctx context.Context, file string, drain time.Duration, verbose bool) error {
+	s, diags, err := node.OpenSingle(file, c.logger(verbose))
+	c.printFound(diags)
+	if err != nil {
+		return failf("", "%v", err)
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+			}
+			diags, err := s.Reload()
+			c.printFound(diags)
+			if err != nil {
+				c.complain(err.Error(), "the old configuration goes on serving; mend the file and send SIGHUP again")
+				continue
+			}
+			fmt.Fprintf(c.errOut, "skein: %s is in force\n", file)
+		}
+	}()
+	for _, l := range s.Listeners() {
+		fmt.Fprintf(c.errOut, "skein: serving %v on %v\n", l.Mode, l.Addr)
+	}
+	return s.Run(ctx, drain)
+}
+
+// logger writes to standard error, for a person or for the journal.
+func (c *cli) logger(verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(c.errOut, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,286 @@
+// Package fleet runs a cluster of skein on the hosts of a lab, through the real binary and the command line that an operator has.
+//
+// It measures nothing and decides nothing: the demo and the tests do. The one rule: what it does to a node is what an operator or a
+// misfortune could do to it, from outside.
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/internal/lab"
+)
+
+// Fleet is a cluster in the making or running.
+type Fleet struct {
+	World  *lab.World
+	Binary string // skein
+	Dir    string // a directory per node below it
+
+	mu sync.Mutex
+	// mu guards the following.
+	nodes []*Node
+}
+
+// Node is one node of the cluster.
+type Node struct {
+	Name   string
+	Host   *lab.Host
+	Dir    string
+	binary string
+
+	mu sync.Mutex
+	// mu guards the following.
+	agent *lab.Process // nil: never started
+	log   *os.File
+}
+
+// Add attaches a host for a node and writes its node.hcl. The extra lines go into it as they are.
+func (f *Fleet) Add(name string, extra ...string) (*Node, error) {
+	h, err := f.World.AddHost(name)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary}
+	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("name      = %q\ndata_dir  = %q\nadvertise = %q\n%s", name, n.Dir, h.Addr, strings.Join(append(extra, ""), "\n"))
+	if err := os.WriteFile(n.file(), []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	f.nodes = append(f.nodes, n)
+	f.mu.Unlock()
+	return n, nil
+}
+
+// Nodes returns the nodes in the order in which they were added.
+func (f *Fleet) Nodes() []*Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]*Node(nil), f.nodes...)
+}
+
+// Node returns the node of that name, or nil.
+func (f *Fleet) Node(name string) *Node {
+	for _, n := range f.Nodes() {
+		if n.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// Boot founds the cluster on the first node, joins the others, starts all and waits until as many voters as nodes are there. told
+// hears every command line, as an operator would type it.
+func (f *Fleet) Boot(ctx context.Context, told func(node, command string)) error {
+	for i, n := range f.Nodes() {
+		if i == 0 {
+			told(n.Name, "skein cluster init")
+			if _, err := n.Skein(ctx, "cluster", "init", "--config", n.file()); err != nil {
+				return err
+			}
+		} else {
+			first := f.Nodes()[0]
+			told(first.Name, "skein cluster token")
+			token, err := first.Token(ctx)
+			if err != nil {
+				return err
+			}
+			told(n.Name, fmt.Sprintf("skein cluster join %v --token %.16s...", first.Host.Addr, token))
+			if _, err := n.Skein(ctx, "cluster", "join", first.Host.Addr.String(), "--config", n.file(), "--token", token); err != nil {
+				return err
+			}
+		}
+		told(n.Name, "skein agent")
+		if err := n.Start(); err != nil {
+			return err
+		}
+		if err := n.Ready(ctx); err != nil {
+			return err
+		}
+		// The next one joins through a leader.
+		_, err := f.WaitStatus(ctx, "a leader", func(s *api.Status) bool { return s.AsOf.Quorum && len(s.Nodes) == i+1 })
+		if err != nil {
+			return err
+		}
+	}
+	return f.WaitVoters(ctx, len(f.Nodes()))
+}
+
+// WaitVoters waits until the first node that answers sees want voters, all alive and reachable.
+func (f *Fleet) WaitVoters(ctx context.Context, want int) error {
+	_, err := f.WaitStatus(ctx, fmt.Sprintf("%d voters", want), func(s *api.Status) bool {
+		ok := 0
+		for _, n := range s.Nodes {
+			if n.Voter && n.Alive && n.Reachable {
+				ok++
+			}
+		}
+		return ok >= want && s.AsOf.Quorum
+	})
+	return err
+}
+
+// WaitStatus asks the nodes in turn until one answers with a status that fits.
+func (f *Fleet) WaitStatus(ctx context.Context, what string, fits func(*api.Status) bool) (*api.Status, error) {
+	var last error
+	for {
+		for _, n := range f.Nodes() {
+			s, err := n.Status(ctx)
+			if err == nil && fits(s) {
+				return s, nil
+			}
+			if err != nil {
+				last = err
+			} else {
+				last = fmt.Errorf("%s says: %s %s", n.Name, s.Verdict, strings.Join(s.Reasons, "; "))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for %s: %w (last: %w)", what, context.Cause(ctx), last)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Apply applies a configuration from the node n.
+func (n *Node) Apply(ctx context.Context, text, message string) error {
+	path := filepath.Join(n.Dir, "apply.hcl")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	_, err := n.Skein(ctx, "apply", path, "-m", message)
+	return err
+}
+
+// Token makes a join token for one host.
+func (n *Node) Token(ctx context.Context) (string, error) {
+	out, err := n.Skein(ctx, "cluster", "token", "-o", "json")
+	if err != nil {
+		return "", err
+	}
+	var t api.Token
+	if err := json.Unmarshal([]byte(out), &t); err != nil {
+		return "", fmt.Errorf("token of %s: %w: %s", n.Name, err, out)
+	}
+	return t.Token, nil
+}
+
+// Status is the cluster as this node sees it. A degraded cluster is no error.
+func (n *Node) Status(ctx context.Context) (*api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := n.Skein(ctx, "status", "-o", "json")
+	var s api.Status
+	if jerr := json.Unmarshal([]byte(out), &s); jerr != nil {
+		return nil, errors.Join(err, fmt.Errorf("status of %s: %w", n.Name, jerr))
+	}
+	return &s, nil
+}
+
+// Skein runs a verb of the command line on the node and returns what it printed.
+func (n *Node) Skein(ctx context.Context, args ...string) (string, error) {
+	return n.Host.Output(ctx, n.binary, append(args, "--socket", n.Socket())...)
+}
+
+// Socket is the path of the node's admin socket.
+func (n *Node) Socket() string { return filepath.Join(n.Dir, "skein.sock") }
+
+// LogPath is where the node's agent writes.
+func (n *Node) LogPath() string { return filepath.Join(n.Dir, "agent.log") }
+
+func (n *Node) file() string { return filepath.Join(n.Dir, "node.hcl") }
+
+// Start starts the agent.
+func (n *Node) Start() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.log == nil {
+		var err error
+		if n.log, err = os.OpenFile(n.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			return err
+		}
+	}
+	cmd := lab.Command(n.binary, "agent", "--config", n.file(), "--drain", "2s")
+	cmd.Stdout, cmd.Stderr = n.log, n.log
+	p, err := n.Host.Start(cmd)
+	if err != nil {
+		return err
+	}
+	n.agent = p
+	return nil
+}
+
+// Ready waits until the node's API answers. An agent that ended meanwhile is an error with the end of its log.
+func (n *Node) Ready(ctx context.Context) error {
+	n.mu.Lock()
+	agent := n.agent
+	n.mu.Unlock()
+	for {
+		if _, err := n.Status(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-agent.Done():
+			return fmt.Errorf("the agent of %s ended: %s", n.Name, n.LogTail(10))
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the agent of %s: %w: %s", n.Name, context.Cause(ctx), n.LogTail(10))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Agent is the agent's process, nil before the first Start.
+func (n *Node) Agent() *lab.Process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.agent
+}
+
+// Kill kills the agent with SIGKILL. Its guard lives on.
+func (n *Node) Kill() error { return unix.Kill(n.Agent().Pid, unix.SIGKILL) }
+
+// Stop ends the agent by SIGTERM and waits for it.
+func (n *Node) Stop(ctx context.Context) error {
+	if err := unix.Kill(n.Agent().Pid, unix.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-n.Agent().Done():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop the agent of %s: %w", n.Name, context.Cause(ctx))
+	}
+}
+
+// LogTail returns the last lines of the agent's log.
+func (n *Node) LogTail(lines int) string {
+	f, err := os.Open(n.LogPath())
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if end, err := f.Seek(0, io.SeekEnd); err == nil {
+		f.Seek(max(0, end-16<<10), io.SeekStart)
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

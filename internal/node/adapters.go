@@ -1,0 +1,66 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/state"
+)
+
+// proposer is cluster.Propose with the API's words for what can go wrong.
+type proposer struct{ c *cluster.Cluster }
+
+func (p proposer) Propose(ctx context.Context, cmd []byte) ([]byte, uint64, error) {
+	result, index, err := p.c.Propose(ctx, cmd)
+	return result, index, apiError(err)
+}
+
+// translated is an error with its own text and a sentinel of the API.
+type translated struct{ error, is error }
+
+func (t translated) Unwrap() error { return t.is }
+func (t translated) Error() string { return t.error.Error() }
+
+func apiError(err error) error {
+	switch {
+	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNoQuorum), errors.Is(err, state.ErrNotFounded):
+		return translated{err, api.ErrNoLeader}
+	case errors.Is(err, cluster.ErrUnknownOutcome):
+		return translated{err, api.ErrUnknownOutcome}
+	}
+	return err
+}
+
+// peers is the way to the other nodes, for the API.
+type peers struct{ n *Node }
+
+func (p peers) Members() []api.Member {
+	var ms []api.Member
+	for _, m := range p.n.cluster.Members().Get() {
+		ms = append(ms, api.Member{Name: m.Name, Voter: m.Voter, Alive: m.Alive || m.Name == p.n.conf.Name})
+	}
+	return ms
+}
+
+func (p peers) Dial(ctx context.Context, node string) (net.Conn, error) {
+	return p.n.cluster.Dial(ctx, node, cluster.ALPNAPI)
+}
+
+// operations are the acts on the cluster that need more than a proposal.
+type operations struct{ n *Node }
+
+func (o operations) NewToken(ctx context.Context, role string, expires time.Duration, uses int) (api.Token, error) {
+	text, err := o.n.cluster.CreateToken(ctx, state.Role(role), expires, uses)
+	if err != nil {
+		return api.Token{}, apiError(err)
+	}
+	return api.Token{Token: text, Role: role, Uses: uses, ExpiresAt: time.Now().Add(expires), Address: advertise(o.n.conf).String()}, nil
+}
+
+func (o operations) RemoveNode(ctx context.Context, name string) error {
+	return apiError(o.n.cluster.RemoveNode(ctx, name))
+}

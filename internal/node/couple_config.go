@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/state"
+)
+
+// coupleConfig: a new revision in the log -> the engine and the checks. What the engine refuses leaves the old plan serving, and is
+// shown as running < committed with the reason.
+func (n *Node) coupleConfig(ctx context.Context) {
+	var tried uint64
+	n.machine.Views().Each(ctx, func(v *state.View) {
+		if v.Revision.Number == tried {
+			return
+		}
+		tried = v.Revision.Number
+		err := v.ConfigError
+		if err == nil {
+			err = n.put(v)
+		}
+		n.running.Update(func(r api.Running) api.Running {
+			r.Tried, r.Error = tried, ""
+			if err != nil {
+				r.Error = err.Error()
+				return r
+			}
+			r.Revision = tried
+			return r
+		})
+		if err != nil {
+			n.log.Error("configuration not taken", "revision", tried, "running", n.running.Get().Revision, "why", err)
+			return
+		}
+		n.log.Info("configuration runs", "revision", tried, "by", v.Revision.Author, "message", v.Revision.Message)
+	})
+}
+
+// put hands a configuration to the engine and the checks. A witness runs no traffic: every configuration suits it.
+func (n *Node) put(v *state.View) error {
+	if n.engine == nil || v.Config == nil {
+		return nil
+	}
+	if err := n.engine.Apply(v.Config); err != nil {
+		return err
+	}
+	// New servers start as the engine's defaults say; what is known of them is told again, because the couplers of verdicts
+	// and admin state may have spoken before the engine knew the names.
+	n.tellAdmin(v)
+	n.checker.Set(healthcheck.Targets(v.Config))
+	n.tellVerdicts(n.checker.Verdicts().Get())
+	return nil
+}
+
+// check asks the engine whether it could run c.
+func (n *Node) check(c *config.Config) error {
+	if n.engine == nil {
+		return nil
+	}
+	return n.engine.Check(c)
+}
+
+// coupleVerdicts: a change of a server's health -> the engine.
+func (n *Node) coupleVerdicts(ctx context.Context) {
+	if n.engine == nil {
+		return
+	}
+	n.checker.Verdicts().Each(ctx, n.tellVerdicts)
+}
+
+func (n *Node) tellVerdicts(verdicts map[healthcheck.Key]healthcheck.Verdict) {
+	for k, v := range verdicts {
+		n.engine.SetUsable(k.Backend, k.Server, v.Up)
+	}
+}
+
+// trafficFailed: a connection of traffic that failed -> the checks.
+func (n *Node) trafficFailed(backend, server string, _ engine.Failure) {
+	n.checker.Failed(healthcheck.Key{Backend: backend, Server: server})
+}
+
+// coupleAdmin: a drain, a weight -> the engine.
+func (n *Node) coupleAdmin(ctx context.Context) {
+	if n.engine == nil {
+		return
+	}
+	n.machine.Views().Each(ctx, n.tellAdmin)
+}
+
+func (n *Node) tellAdmin(v *state.View) {
+	if v.Config == nil {
+		return
+	}
+	for _, b := range v.Config.Backends {
+		for _, s := range b.Servers {
+			a := v.Admin(b.Name, s.Name)
+			n.engine.SetAdmin(b.Name, s.Name, adminOf(a.State), a.Weight)
+		}
+	}
+}
+
+func adminOf(s state.AdminState) plan.Admin {
+	switch s {
+	case state.Drain:
+		return plan.Drain
+	case state.Disabled:
+		return plan.Disabled
+	}
+	return plan.Enabled
+}

@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/vip"
+)
+
+// coupleGuard: members, voters, keys, VIPs and placements -> the guard. It hears of a placement as soon as it is applied here, and
+// claims it if it is in this node's name.
+func (n *Node) coupleGuard(ctx context.Context) {
+	for {
+		view, viewed := n.machine.Views().Watch()
+		voters, voted := n.cluster.Voters().Watch()
+		if view.Founded() && len(voters.Names) > 0 {
+			if err := n.guard.Update(setup(n.conf, view, voters)); err != nil {
+				n.log.Error("guard not told", "why", err)
+			}
+		}
+		select {
+		case <-viewed:
+		case <-voted:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// heartbeats is where the guard of the node at addr listens: UDP, one above the node's port.
+func heartbeats(addr netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(addr.Addr(), addr.Port()+1)
+}
+
+// setup is what the guard of the node self is told of a view.
+func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup {
+	s := vip.Setup{
+		Self: self.Name, ClusterID: v.Cluster.ID, Keys: v.Keys.Heartbeat,
+		Listen:    heartbeats(netip.AddrPortFrom(self.Advertise, self.Port)),
+		SelfVoter: voters.Has(self.Name), Witness: self.Role == config.Witness,
+		VotersIndex: voters.Index, Applied: v.Index,
+	}
+	for _, m := range v.Nodes {
+		if m.Name == self.Name {
+			continue
+		}
+		s.Peers = append(s.Peers, vip.Peer{
+			Name: m.Name, Addr: heartbeats(m.Advertise), Voter: voters.Has(m.Name), Witness: m.Role == state.Witness,
+		})
+	}
+	if v.Config == nil {
+		return s
+	}
+	for _, c := range v.Config.VIPs {
+		iface := c.Interface
+		if iface == "" {
+			iface = self.Interface
+		}
+		s.VIPs = append(s.VIPs, vip.VIP{Name: c.Name, Addresses: c.Addresses, Interface: iface})
+		if p, ok := v.Placements[c.Name]; ok {
+			s.Placements = append(s.Placements, vip.Placement{
+				VIP: p.VIP, Node: p.Node, Epoch: vip.Epoch(p.Epoch), First: p.First,
+			})
+		}
+	}
+	return s
+}
+
+// coupleFitness: this node may hold addresses once its engine runs a configuration and while its log works -> the guard.
+func (n *Node) coupleFitness(ctx context.Context) {
+	for {
+		running, ran := n.running.Watch()
+		disk, broke := n.cluster.Disk().Watch()
+		n.guard.SetFit(n.fit(running, disk))
+		select {
+		case <-ran:
+		case <-broke:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Node) fit(running api.Running, disk error) (ok bool, why string) {
+	switch {
+	case n.conf.Role == config.Witness:
+		return false, "a witness holds no addresses"
+	case n.draining.Load():
+		return false, "the agent is stopping"
+	case disk != nil:
+		return false, disk.Error()
+	case running.Revision == 0 && running.Error != "":
+		return false, running.Error
+	case running.Revision == 0:
+		return false, "no configuration runs yet"
+	}
+	return true, ""
+}
+
+// confirmed reports whether every guard that holds or claims an address knows the set of voters of that log index: only then may
+// the set change again.
+func (n *Node) confirmed(index uint64) bool {
+	s := n.guard.State().Get()
+	return !s.Connected || s.Confirmed >= index || len(s.Peers) == 0
+}
+
+// explain says why this node holds the VIP or does not.
+func (n *Node) explain(name string) []string {
+	s := n.guard.State().Get()
+	if !s.Connected {
+		return []string{"no guard: " + s.Problem}
+	}
+	if lines := s.Explain[name]; len(lines) > 0 {
+		return lines
+	}
+	return []string{"the guard has not been told of this vip yet"}
+}

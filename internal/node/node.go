@@ -1,0 +1,231 @@
+// Package node puts a node of skein together: it opens the packages that know nothing of one another and connects them, one small
+// file per flow.
+//
+// It is the same for the program and for tests, and the only place that sees all of them. It decides nothing that another package
+// could: a coupler takes the newest value here and tells it there. The one rule: traffic never waits for anything in this package.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/internal/watch"
+	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/vip"
+)
+
+// SocketName is the admin API's unix socket, in the data directory.
+const SocketName = "skein.sock"
+
+// Guard is what a node asks of the process that holds its addresses. *vip.Agent is one.
+type Guard interface {
+	State() *watch.Value[vip.State]
+	Update(vip.Setup) error
+	SetFit(ok bool, why string)
+	Close() // releases everything
+}
+
+// Engine is what a node asks of its data plane. *engine.Engine is one.
+type Engine interface {
+	Run(context.Context) error
+	Apply(*config.Config) error
+	Check(*config.Config) error
+	SetUsable(backend, server string, usable bool)
+	SetAdmin(backend, server string, state plan.Admin, weight int)
+	Stats() engine.Stats
+	Drain(context.Context) error
+}
+
+// Options is what a node of a cluster needs. The edges are nil for a real node; simulations bring their own.
+type Options struct {
+	Config  *config.Node
+	Version string
+	Log     *slog.Logger
+
+	// Edges.
+	Network cluster.Network             // nil: the host's
+	Guard   Guard                       // nil: a guard process, found or started
+	Engine  func(*state.Machine) Engine // nil: event loops on this host's cores
+	Admin   net.Listener                // nil: the unix socket in the data directory
+}
+
+// Node is one running member of a cluster.
+type Node struct {
+	// Immutable.
+	conf    *config.Node
+	version string
+	log     *slog.Logger
+	started time.Time
+
+	machine *state.Machine
+	cluster *cluster.Cluster
+	guard   Guard
+	engine  Engine // nil on a witness
+	checker *healthcheck.Checker
+	admin   net.Listener
+
+	running  watch.Value[api.Running]
+	draining atomic.Bool
+}
+
+// Open opens the log of the cluster that this host belongs to, finds or starts the guard, and returns a node that does nothing
+// yet. A host that belongs to no cluster gets cluster.ErrNoCluster.
+func Open(o Options) (*Node, error) {
+	n := &Node{
+		conf: o.Config, version: o.Version, log: o.Log, started: time.Now(),
+		machine: state.New(),
+		checker: healthcheck.New(o.Log.With("part", "check")),
+	}
+	var err error
+	n.cluster, err = cluster.Open(cluster.Options{
+		Dir: clusterDir(o.Config), Advertise: advertise(o.Config), Role: roleOf(o.Config.Role), Machine: n.machine,
+		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.openEdges(o); err != nil {
+		return nil, errors.Join(err, n.cluster.Close())
+	}
+	return n, nil
+}
+
+// openEdges takes the edges of o, or makes the real ones.
+func (n *Node) openEdges(o Options) error {
+	var progress []*atomic.Uint64
+	n.guard, n.admin = o.Guard, o.Admin
+	if n.guard == nil {
+		agent, err := vip.Start(vip.Options{Dir: o.Config.DataDir, Log: o.Log.With("part", "vip")})
+		if err != nil {
+			return err
+		}
+		n.guard, progress = agent, agent.Progress(runtime.NumCPU())
+	}
+	switch {
+	case o.Config.Role == config.Witness:
+	case o.Engine != nil:
+		n.engine = o.Engine(n.machine)
+	default:
+		e, err := engine.New(engine.Options{
+			Loops: runtime.NumCPU(),
+			Log:   o.Log.With("part", "engine"), Sticky: n.machine.Tables(), Progress: progress, Failure: n.trafficFailed, FreeBind: true,
+		})
+		if err != nil {
+			n.guard.Close()
+			return err
+		}
+		n.engine = e
+	}
+	return nil
+}
+
+// Run is the node's life. It returns when ctx has ended and everything is released: first the addresses, then the connections
+// (until drain has passed), then the log.
+func (n *Node) Run(ctx context.Context, drain time.Duration) error {
+	// The data plane and the log outlive ctx, because releasing and draining need them.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var wg sync.WaitGroup
+	failed := make(chan error, 8)
+	goes := func(name string, ctx context.Context, f func(context.Context) error) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		}()
+	}
+	couples := func(f func(context.Context)) {
+		wg.Add(1)
+		go func() { defer wg.Done(); f(life) }()
+	}
+
+	if n.engine != nil {
+		goes("engine", life, n.engine.Run)
+		goes("health checks", life, n.checker.Run)
+	}
+	goes("cluster", life, n.cluster.Run)
+	couples(n.coupleGuard)
+	couples(n.coupleFitness)
+	couples(n.coupleConfig)
+	couples(n.coupleVerdicts)
+	couples(n.coupleAdmin)
+	couples(n.coupleGossip)
+	couples(n.coupleSeed)
+	couples(n.couplePlacement)
+	couples(n.coupleElection)
+	couples(n.coupleSticky)
+	couples(n.coupleTime)
+	couples(n.coupleKeys)
+	goes("admin API", life, n.serveAPI)
+	n.log.Info("node runs", "name", n.conf.Name, "role", n.conf.Role.String(), "version", n.version)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		n.leave(drain)
+	case err = <-failed:
+		n.log.Error("node ends", "why", err)
+	}
+	n.guard.Close()
+	end()
+	wg.Wait()
+	return errors.Join(err, n.cluster.Close())
+}
+
+// leave gives everything away in the order in which nothing is lost: leadership and addresses first, then what is still under way.
+func (n *Node) leave(drain time.Duration) {
+	n.log.Info("node leaves", "drain", drain)
+	n.draining.Store(true)
+	n.guard.SetFit(false, "the agent is stopping")
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	if n.cluster.Leadership().Get().Self {
+		if err := n.cluster.Transfer(""); err != nil {
+			n.log.Info("leadership not handed over", "why", err)
+		}
+	}
+	_, _ = n.guard.State().Wait(ctx, func(s vip.State) bool { return len(s.Held) == 0 || !s.Connected })
+	if n.engine != nil {
+		if err := n.engine.Drain(ctx); err != nil {
+			n.log.Info("drain ended early", "why", err)
+		}
+	}
+}
+
+// serveAPI serves the admin API on the unix socket and on the cluster's port until ctx ends.
+func (n *Node) serveAPI(ctx context.Context) error {
+	local := n.admin
+	if local == nil {
+		var err error
+		if local, err = api.Listen(filepath.Join(n.conf.DataDir, SocketName)); err != nil {
+			return err
+		}
+	}
+	server := api.New(api.Options{
+		Self: n.conf.Name, Views: n.machine.Views(), Running: &n.running, Report: n.report, Check: n.check, Explain: n.explain,
+		Proposer: proposer{n.cluster}, Peers: peers{n}, Operations: operations{n}, Log: n.log.With("part", "api"),
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 2)
+	for _, l := range []net.Listener{local, n.cluster.APIListener()} {
+		go func() { ended <- server.Serve(ctx, l); cancel() }()
+	}
+	return errors.Join(<-ended, <-ended)
+}

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/vip"
+)
+
+// report is what this node observes, for `skein status` on any node. It never waits.
+func (n *Node) report() api.NodeReport {
+	view, guard, running := n.machine.Views().Get(), n.guard.State().Get(), n.running.Get()
+	disk := n.cluster.Disk().Get()
+	fit, why := n.fit(running, disk)
+	r := api.NodeReport{
+		Name: n.conf.Name, Version: n.version, Role: n.conf.Role.String(), At: time.Now(), StartedAt: n.started,
+		Revision: api.RevisionReport{Committed: view.Revision.Number, Running: running.Revision, Error: running.Error},
+		Raft:     n.reportRaft(),
+		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
+		Guard: api.GuardReport{
+			Running: guard.Connected, Profile: guard.Profile, RealTime: guard.RealTime, Gate: guard.Gate,
+			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
+		},
+		Tables: n.reportTables(),
+	}
+	if disk != nil {
+		r.Disk.Error = disk.Error()
+	}
+	for name, h := range guard.Held {
+		held := api.HeldVIP{Name: name, Epoch: h.Epoch.String(), Since: h.Since, LeaseLeftMs: h.LeaseLeft.Milliseconds()}
+		if view.Config != nil {
+			if v := view.Config.VIP(name); v != nil {
+				for _, a := range v.Addresses {
+					held.Addresses = append(held.Addresses, a.Addr().String())
+				}
+				held.Interface = v.Interface
+			}
+		}
+		r.VIPs = append(r.VIPs, held)
+	}
+	for name, p := range guard.Peers {
+		r.Peers = append(r.Peers, api.PeerReport{Name: name, Alive: p.Alive, Fit: p.Fit, AgeMs: p.Age.Milliseconds(), RTTUs: p.RTT.Microseconds()})
+	}
+	if n.engine != nil {
+		n.reportTraffic(&r, view)
+	}
+	r.Alarms = n.alarms(guard, running, disk)
+	return r
+}
+
+func (n *Node) reportRaft() api.RaftReport {
+	s, lead := n.cluster.Stats(), n.cluster.Leadership().Get()
+	r := api.RaftReport{
+		State: s.State, Leader: lead.Leader, Quorum: lead.Leader != "", Term: s.Term, LastIndex: s.Last, CommitIndex: s.Commit,
+		AppliedIndex: s.Applied, SnapshotIndex: s.SnapshotIndex, LastContactMs: s.LastContact.Milliseconds(),
+	}
+	for _, m := range n.cluster.Members().Get() {
+		if m.Voter {
+			r.Voters = append(r.Voters, m.Name)
+		} else {
+			r.NonVoters = append(r.NonVoters, m.Name)
+		}
+		if m.Name == n.conf.Name {
+			r.Voter = m.Voter
+		}
+	}
+	return r
+}
+
+// reportTraffic adds what the engine has counted and what the checks see.
+func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
+	stats, verdicts := n.engine.Stats(), n.checker.Verdicts().Get()
+	checked := map[string]bool{}
+	listeners := map[string][]string{}
+	if c := view.Config; c != nil {
+		for _, b := range c.Backends {
+			checked[b.Name] = b.Check != nil
+		}
+		for _, f := range c.Frontends {
+			for _, l := range c.Listeners(f) {
+				listeners[f.Name] = append(listeners[f.Name], l.Addr.String())
+			}
+		}
+	}
+	for _, f := range stats.Frontends {
+		r.Frontends = append(r.Frontends, api.FrontendReport{
+			Name: f.Name, Mode: f.Mode.String(), Listeners: listeners[f.Name], Connections: f.Connections,
+			Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, Errors: failures(f.Totals),
+		})
+	}
+	for _, b := range stats.Backends {
+		for _, s := range b.Servers {
+			v := verdicts[healthcheck.Key{Backend: b.Name, Server: s.Name}]
+			sr := api.ServerReport{
+				Backend: b.Name, Server: s.Name, Checked: checked[b.Name], Up: v.Up, Since: v.Since, Why: v.Why, LatencyMs: millis(v.LastLatency),
+				Active: s.Active, Requests: s.Requests,
+			}
+			for _, f := range s.Failures {
+				sr.Failures += f
+			}
+			r.Servers = append(r.Servers, sr)
+		}
+	}
+}
+
+// failures are the counters that are not zero, by name.
+func failures(t plan.Totals) map[string]uint64 {
+	m := map[string]uint64{}
+	for i, c := range t.Failures {
+		if c > 0 {
+			m[engine.Failure(i).String()] = c
+		}
+	}
+	return m
+}
+
+func (n *Node) reportTables() []api.TableReport {
+	var ts []api.TableReport
+	for _, t := range n.machine.Tables().Stats() {
+		ts = append(ts, api.TableReport{
+			Backend: t.Name, Entries: uint64(t.Entries), Size: uint64(t.Size), Pending: uint64(t.Pending), Learned: t.Learned, Dropped: t.Dropped,
+			Expired: t.Expired, Hits: t.Hits, Misses: t.Misses,
+		})
+	}
+	return ts
+}
+
+// alarms are what needs a human on this node, with the next command to type.
+func (n *Node) alarms(guard vip.State, running api.Running, disk error) []api.Alarm {
+	var as []api.Alarm
+	add := func(s api.Severity, hint, format string, args ...any) {
+		as = append(as, api.Alarm{Severity: s, Node: n.conf.Name, What: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	if disk != nil {
+		add(api.Critical, "mend the disk, then restart the agent; if the data is lost: `skein node remove "+n.conf.Name+
+			"` on another node and join again", "the disk failed, and this node acknowledges nothing any more: %v", disk)
+	}
+	if running.Error != "" {
+		add(api.Critical, "`skein show` shows the configuration, `skein plan FILE` what another one would change",
+			"revision %d is not in force here: %s", running.Tried, running.Error)
+	}
+	if !guard.Connected {
+		add(api.Critical, "see guard.log in the data directory", "no guard: this node can hold no address: %s", guard.Problem)
+	} else if n.conf.Role == config.Balancer && guard.Gate != "" && guard.Gate != "nftables" {
+		add(api.Warning, "load nf_tables on this host", "a stopped guard's address would be answered for until its lifetime ends: %s", guard.Gate)
+	}
+	for _, c := range guard.Conflicts {
+		if c.Stranger {
+			add(api.Critical, "find that machine and take the address from it", "a stranger claims an address: %v", c)
+		}
+	}
+	return as
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
