@@ -10,7 +10,7 @@ import (
 )
 
 // The page is memory that agent and guard share: the agent writes, the guard reads, so a stopped agent cannot block the guard
-// and a heartbeat costs the agent no system call. Each word has a cache line of its own, because each has its own writer.
+// and a heartbeat costs the agent no system call (unsafe: its words are atomics at fixed places of a mapping). Each word has a cache line of its own, because each has its own writer.
 //
 //	line 0   magic
 //	line 1   fit: 0 or 1
