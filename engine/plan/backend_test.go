@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/h1"
 )
 
 // newBackend has servers a, b, c, ... of the given weights; a negative weight is a backup's.
@@ -279,5 +280,29 @@ func TestPickDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { b.Pick(1, 42, 1) }); n != 0 {
 			t.Errorf("%v: %v allocations per pick, want none", balance, n)
 		}
+	}
+}
+
+func TestCountersAddUpOverLoops(t *testing.T) {
+	var s Stats
+	for loop := range 3 {
+		c := s.Loop(loop)
+		c.Requests.Add(uint64(loop + 1))
+		c.Status[5].Add(2)
+		c.Failures[NoServer].Add(1)
+		c.Malformed[h1.BareLF].Add(3)
+	}
+	if s.Loop(1).Requests.Load() != 2 {
+		t.Error("a loop's counters are not its own")
+	}
+	if got := s.Totals(); got.Requests != 6 || got.Status[5] != 6 || got.Failures[NoServer] != 3 || got.Malformed[h1.BareLF] != 9 {
+		t.Errorf("totals: %+v", got)
+	}
+	names := map[string]bool{}
+	for f := range NumFailures {
+		if names[f.String()] || f.String() == "" {
+			t.Errorf("failure %d is named %q", f, f)
+		}
+		names[f.String()] = true
 	}
 }

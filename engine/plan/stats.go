@@ -14,34 +14,30 @@ const (
 	ConnectTimeout                  // nobody answered in time
 	ConnectError                    // no route, no port left, ...
 	ServerClosed                    // the server ended the connection before its response was complete
-	ServerError                     // reading from or writing to the server failed
 	ServerMalformed                 // the response could not be parsed
 	ResponseTimeout                 // no response head in time
 	ServerTimeout                   // no progress of a body or stream on the server's side
 	ClientClosed                    // the client went away in the middle
-	ClientError                     // reading from or writing to the client failed
 	ClientMalformed                 // the request could not be parsed
 	HeadersTimeout                  // no complete request head in time
 	ClientTimeout                   // no progress of a body or stream on the client's side
 	NoServer                        // no server of the backend may take it
 	QueueTimeout                    // every server was at max_connections for too long
 	QueueFull                       // and there was no room to wait
-	NoRoute                         // no route, no default backend
 	MarkedDown                      // the session was ended because its server went down (on_down = "close")
 	OutOfDescriptors                // accept or connect found no descriptor left
-	OutOfMemory                     // a bound of buffers or pipes was reached
 
 	NumFailures // the length of an array that counts by Failure
 )
 
 var failureNames = [NumFailures]string{
 	ConnectRefused: "connect_refused", ConnectTimeout: "connect_timeout", ConnectError: "connect_error",
-	ServerClosed: "server_closed", ServerError: "server_error", ServerMalformed: "server_malformed",
+	ServerClosed: "server_closed", ServerMalformed: "server_malformed",
 	ResponseTimeout: "response_timeout", ServerTimeout: "server_timeout",
-	ClientClosed: "client_closed", ClientError: "client_error", ClientMalformed: "client_malformed",
+	ClientClosed: "client_closed", ClientMalformed: "client_malformed",
 	HeadersTimeout: "headers_timeout", ClientTimeout: "client_timeout",
-	NoServer: "no_server", QueueTimeout: "queue_timeout", QueueFull: "queue_full", NoRoute: "no_route",
-	MarkedDown: "marked_down", OutOfDescriptors: "out_of_descriptors", OutOfMemory: "out_of_memory",
+	NoServer: "no_server", QueueTimeout: "queue_timeout", QueueFull: "queue_full",
+	MarkedDown: "marked_down", OutOfDescriptors: "out_of_descriptors",
 }
 
 func (f Failure) String() string {
