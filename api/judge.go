@@ -126,18 +126,13 @@ func (s *Status) judgeNodes() {
 			continue
 		}
 		s.because(Degraded, "%s: %s", n.Name, n.Summary)
+		// What a node can tell of itself is an alarm of its own.
 		switch {
 		case n.Report == nil && n.Alive:
 			s.alarm(Critical, "look at its agent's log", "%s: %s", n.Name, n.Summary)
 		case n.Report == nil:
 			s.alarm(Critical, fmt.Sprintf("start it again, or `skein node remove %s` if it is gone for good", n.Name),
 				"%s: %s", n.Name, n.Summary)
-		case !n.Report.Disk.OK:
-			s.alarm(Critical, "mend its disk and restart its agent: until then it acknowledges nothing", "%s: disk failed: %s",
-				n.Name, n.Report.Disk.Error)
-		case n.Report.Revision.Error != "":
-			s.alarm(Critical, "mend the cause, then `skein show > FILE; skein apply FILE` makes it try again",
-				"%s refused revision %d: %s", n.Name, n.Report.Revision.Committed, n.Report.Revision.Error)
 		}
 	}
 }
@@ -208,7 +203,7 @@ func (s *Status) collectAlarms(f Facts) {
 			if slices.Contains(s.Alarms, a) {
 				continue
 			}
-			if a.Severity == Critical {
+			if a.Severity == Critical && n.Summary == "" { // else the node's trouble is a reason already
 				s.because(Degraded, "%s: %s", a.Node, a.What)
 			}
 			s.Alarms = append(s.Alarms, a)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -23,7 +24,7 @@ type NodeReport struct {
 	Servers   []ServerReport   `json:"servers"`
 	Frontends []FrontendReport `json:"frontends"`
 	Tables    []TableReport    `json:"tables"`
-	Alarms    []Alarm          `json:"alarms"`
+	Alarms    []Alarm          `json:"alarms"` // disk, refused revision and guard among them: the node knows best what to do
 }
 
 // RevisionReport compares the configuration that a node's engine runs with the newest one that its log holds.
@@ -145,12 +146,15 @@ type Alarm struct {
 	Hint     string   `json:"hint,omitempty"`
 }
 
-// whole returns r with lists in the place of nil, so that its JSON has the same shape on every node.
+// whole returns r with lists in the place of nil and in order, so that its JSON has the same shape on every node.
 func (r NodeReport) whole() NodeReport {
 	r.VIPs = slices.Clone(r.VIPs)
 	for i := range r.VIPs {
 		list(&r.VIPs[i].Addresses)
 	}
+	slices.SortFunc(r.VIPs, func(a, b HeldVIP) int { return cmp.Compare(a.Name, b.Name) })
+	r.Peers = slices.Clone(r.Peers)
+	slices.SortFunc(r.Peers, func(a, b PeerReport) int { return cmp.Compare(a.Name, b.Name) })
 	list(&r.VIPs)
 	list(&r.Peers)
 	list(&r.Servers)

@@ -215,22 +215,25 @@ func (c *cli) readFile(path string) (name string, text []byte, err error) {
 // maxText is what the API takes as a configuration, with room for its JSON form.
 const maxText = 2 << 20
 
-// confirm shows nothing by itself: it asks whether to go on, after the caller has shown the effect. Where nobody can be asked it
-// refuses.
-func (c *cli) confirm(yes bool, question string) error {
-	if yes {
-		return nil
-	}
+// confirm asks whether to go on, after the caller has shown the effect. Where nobody can be asked it refuses.
+func (c *cli) confirm(ctx context.Context, question string) error {
 	if !c.inTTY {
 		return failf("repeat the command with --yes to do it without being asked", "this needs a confirmation, and nobody can be asked here")
 	}
 	fmt.Fprintf(c.errOut, "%s [y/N] ", question)
-	line, err := bufio.NewReader(c.in).ReadString('\n')
-	if err != nil && line == "" {
+	answer := make(chan string, 1)
+	go func() { // ends with the line, or with the process: a read from a terminal cannot be interrupted
+		line, _ := bufio.NewReader(c.in).ReadString('\n')
+		answer <- line
+	}()
+	select {
+	case line := <-answer:
+		if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
+			return nil
+		}
 		return failf("", "nothing was changed")
+	case <-ctx.Done():
+		fmt.Fprintln(c.errOut)
+		return failf("", "interrupted; nothing was changed")
 	}
-	if a := strings.ToLower(strings.TrimSpace(line)); a != "y" && a != "yes" {
-		return failf("", "nothing was changed")
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/api/apitest"
@@ -101,7 +102,7 @@ func runTranscript(t *testing.T, path string) {
 		}
 		return
 	}
-	if d := cmp.Diff(string(b), got.String()); d != "" {
+	if d := gocmp.Diff(string(b), got.String()); d != "" {
 		t.Errorf("%s (-want +got):\n%s", path, d)
 	}
 }
@@ -112,6 +113,7 @@ type world struct {
 	cluster *apitest.Cluster
 	first   string
 	answer  string // typed at the next question; "": nobody can be asked
+	typed   string // standard input of the next command
 	width   int    // of the terminal; 0: output goes to a pipe
 	color   bool
 	edits   map[string][]func(*api.NodeReport)
@@ -170,6 +172,12 @@ func (w *world) change(line string) {
 		})
 	case "answer":
 		w.answer = f[1]
+	case "type": // FILE: into standard input of the next command
+		b, err := os.ReadFile(f[1])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.typed = string(b)
 	case "terminal": // WIDTH [color]
 		w.width, _ = strconv.Atoi(f[1])
 		w.color = len(f) > 2
@@ -208,13 +216,13 @@ func (w *world) run(line string) string {
 		b.WriteString("2> " + strings.TrimSuffix(l, "\n") + "\n")
 	}
 	fmt.Fprintf(&b, "exit %d\n", code)
-	w.answer = ""
+	w.answer, w.typed = "", ""
 	return strings.ReplaceAll(b.String(), "\x1b", "<esc>")
 }
 
 func (w *world) cli(out, errOut io.Writer) *cli {
 	c := &cli{
-		in: strings.NewReader(w.answer + "\n"), inTTY: w.answer != "",
+		in: strings.NewReader(cmp.Or(w.typed, w.answer+"\n")), inTTY: w.answer != "",
 		out: out, errOut: errOut, outTTY: w.width > 0, outWidth: func() int { return w.width },
 		env: func(name string) string {
 			if name == "NO_COLOR" && !w.color {

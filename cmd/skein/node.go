@@ -54,7 +54,7 @@ change, and the addresses that it holds move to others. It comes back only by jo
 				for _, l := range removalEffect(s, &s.Nodes[i]) {
 					fmt.Fprintln(c.errOut, l)
 				}
-				if err := c.confirm(false, "remove "+a[0]+"?"); err != nil {
+				if err := c.confirm(cmd.Context(), "remove "+a[0]+"?"); err != nil {
 					return err
 				}
 			}

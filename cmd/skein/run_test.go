@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -137,6 +138,30 @@ func TestProgressIsSaidAfterASecond(t *testing.T) {
 		p.stop()
 		if got, want := errOut.String(), "waiting for lb3 ...\r\x1b[K"; got != want {
 			t.Errorf("after 1.1s: %q, want %q", got, want)
+		}
+	})
+}
+
+// Ctrl-C at a question ends the command, although nobody has typed a line, and changes nothing.
+func TestInterruptAtAQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t}
+		w.change("nodes lb1 lb2 lb3")
+		var out, errOut bytes.Buffer
+		c := w.cli(&out, &errOut)
+		typed, nobody := io.Pipe()
+		defer nobody.Close()
+		c.in, c.inTTY = typed, true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if code := c.run(ctx, []string{"node", "remove", "lb3"}); code != exitFailed {
+			t.Errorf("exit code %d, want %d", code, exitFailed)
+		}
+		if !strings.Contains(errOut.String(), "interrupted; nothing was changed") {
+			t.Errorf("said %q", &errOut)
+		}
+		if n := len(w.cluster.Nodes["lb1"].View().Nodes); n != 3 {
+			t.Errorf("%d nodes are left", n)
 		}
 	})
 }

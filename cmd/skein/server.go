@@ -183,7 +183,7 @@ func (c *cli) confirmLast(cmd *cobra.Command, verb string, words []string) error
 		if len(b.UsedBy) > 0 {
 			fmt.Fprintf(c.errOut, "It serves %s.\n", list(b.UsedBy))
 		}
-		if err := c.confirm(false, verb+" it all the same?"); err != nil {
+		if err := c.confirm(cmd.Context(), verb+" it all the same?"); err != nil {
 			return err
 		}
 	}
