@@ -160,7 +160,7 @@ func (a *Agent) poke() {
 // run keeps one conversation after another until ctx ends.
 func (a *Agent) run(ctx context.Context) {
 	defer close(a.done)
-	defer a.page.close()
+	defer unix.Close(a.page.fd) // the mapping stays: loops may stamp for a moment longer than the agent lives
 	var stamps sync.WaitGroup
 	stamps.Go(func() { a.stamp(ctx) })
 	defer stamps.Wait()

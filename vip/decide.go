@@ -30,7 +30,8 @@ func (m *machine) decide(now int64, i int) {
 	if !v.want && !v.onLink && v.promised == m.self {
 		v.promised, v.promUntil = 0, 0 // our own promise to ourselves
 	}
-	if v.want && !v.held && !v.onLink && m.leaseEnd(i) > now {
+	// With less than a gate left the kernel would swallow the announcement.
+	if v.want && !v.held && !v.onLink && m.leaseEnd(i) >= now+m.prof.gate {
 		m.claim(now, i)
 	}
 	if v.held {

@@ -52,7 +52,7 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 	a, _ := c.first(n[1].mac, start)
 	t.Logf("agent killed: n1 answers after %v, n0 last answered after %v", a.at.Sub(start), c.last(n[0].mac).at.Sub(start))
 
-	// It comes back to the guard that it left, and finds a stale address swept? The guard never forgot; nothing is held there.
+	// A new agent comes back to the guard that the old one left.
 	n[0].start(false)
 	n[0].tell(order{Setup: l.setup(0)})
 	l.until("n0 is fit again", func() bool { s, _ := n[1].get(); return s.Peers["n0"].Fit && !s.Peers["n0"].ConfirmedDead })
@@ -84,7 +84,8 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Sendto(c.fd, f.request, 0, &c.to)
+	to := c.to // Sendto writes to it
+	unix.Sendto(c.fd, f.request, 0, &to)
 	l.until("n2 reports the stranger", func() bool {
 		s, _ := n[2].get()
 		return len(s.Conflicts) == 1 && s.Conflicts[0].Stranger && s.Conflicts[0].MAC == "02:00:00:00:00:42"

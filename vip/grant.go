@@ -41,6 +41,9 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 				*l = lease{epoch: e.epoch}
 			}
 			l.until = max(l.until, s.at+s.lease)
+			if end := m.leaseEnd(j); !v.held && end > now && end < now+m.prof.gate {
+				m.chatty = true // granted late, for an old claim: a fresh one is answered within a round trip
+			}
 		}
 	}
 	if asks {

@@ -176,7 +176,9 @@ func newLab(t *testing.T, n int) *lab {
 	lo, err := netlink.LinkByName("lo")
 	must(err)
 	must(netlink.LinkSetUp(lo))
-	must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
+	must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{
+		Name: "br0", HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 100}, // given, or it changes with every port
+	}}))
 	l.bridge, err = netlink.LinkByName("br0")
 	must(err)
 	must(netlink.AddrAdd(l.bridge, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(198, 18, 0, 100), Mask: net.CIDRMask(24, 32)}}))
@@ -384,18 +386,18 @@ func (l *lab) client() *arpClient {
 	copy(b[38:], vip[:])
 	c.frame = b
 	c.to = unix.SockaddrLinklayer{Ifindex: a.Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
-	go c.run()
+	go c.run(c.to)
 	return c
 }
 
-func (c *arpClient) run() {
+func (c *arpClient) run(to unix.SockaddrLinklayer) {
 	defer close(c.done)
 	vip := netip.MustParseAddr(labVIP)
 	var buf [1514]byte
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		unix.Sendto(c.fd, c.frame, 0, &c.to)
+		unix.Sendto(c.fd, c.frame, 0, &to)
 		for {
 			n, err := unix.Read(c.fd, buf[:])
 			if err != nil {

@@ -1,0 +1,304 @@
+package vip
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the machine did into testdata/*.txt; commit it only when you understand it")
+
+// TestTranscripts plays testdata/*.txt against one machine, n1 of three voters n1, n2, n3, with one VIP "public". A block is
+// commands, ----, and what the machine then did; times are milliseconds since the start.
+//
+//	start [norealtime] [witness]     a new guard; its silence is over unless "young" is given
+//	agent up|down                    fit [why not]        link up|down
+//	place NODE EPOCH [first]         a setup with this placement (EPOCH is the log index)
+//	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted, agent fit
+//	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing)
+//	chat DURATION NODE [WORD..]      advance, while NODE answers every heartbeat of ours like that; several with +
+//	advance DURATION                 time passes, ticks are served
+//	stop DURATION                    time passes and the guard does not run
+//	late DURATION                    it woke up late
+//	foreign MAC                      somebody claims the address
+//	lost                             the address was taken off the link by somebody else
+//	explain                          state
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := playTranscript(t, string(b))
+			if *rewrite {
+				if err := os.WriteFile(f, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(b) {
+				t.Errorf("%s differs; run with -rewrite and look at the difference:\n%s", f, got)
+			}
+		})
+	}
+}
+
+func playTranscript(t *testing.T, text string) string {
+	s := &script{t: t}
+	var out strings.Builder
+	inOutput := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "----":
+			inOutput = true
+			fmt.Fprintln(&out, line)
+			for _, l := range s.out {
+				fmt.Fprintln(&out, l)
+			}
+			s.out = nil
+		case inOutput && line != "":
+		case line == "":
+			inOutput = false
+			fmt.Fprintln(&out)
+		default:
+			fmt.Fprintln(&out, line)
+			if !strings.HasPrefix(line, "#") {
+				s.command(strings.Fields(line))
+			}
+		}
+	}
+	return out.String()
+}
+
+// script drives one machine.
+type script struct {
+	t    *testing.T
+	m    *machine
+	now  int64
+	zero int64
+	out  []string
+
+	setup  Setup
+	seqs   map[string]uint64
+	lives  map[string]uint64
+	said   map[nodeID]string // what each peer was last told, to print what is new only
+	gated  bool
+	chats  [][]string
+	echoed map[string]uint64
+}
+
+func (s *script) say(format string, args ...any) {
+	s.out = append(s.out, fmt.Sprintf("%6.1f  %s", float64(s.now-s.zero)/1e6, fmt.Sprintf(format, args...)))
+}
+
+func (s *script) duration(text string) int64 {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return int64(d)
+}
+
+func (s *script) command(f []string) {
+	s.t.Helper()
+	m := s.m
+	switch f[0] {
+	case "start":
+		*s = script{t: s.t, now: int64(time.Hour), seqs: map[string]uint64{}, lives: map[string]uint64{}, said: map[nodeID]string{}, echoed: map[string]uint64{}}
+		s.zero = s.now
+		begin := s.now - maxPromise
+		if slices.Contains(f, "young") {
+			begin = s.now
+		}
+		s.m = newMachine(begin, 4711, !slices.Contains(f, "norealtime"))
+		s.setup = Setup{Self: "n1", SelfVoter: true, Witness: slices.Contains(f, "witness"),
+			Peers: []Peer{{Name: "n2", Voter: true}, {Name: "n3", Voter: true}},
+			VIPs:  []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
+		s.m.configure(s.now, &s.setup)
+		s.m.link(s.now, 0, true)
+	case "agent":
+		m.local(s.now, f[1] == "up", f[1] == "up", "")
+	case "fit":
+		m.local(s.now, true, len(f) == 1, strings.Join(f[1:], " "))
+	case "link":
+		m.link(s.now, 0, f[1] == "up")
+	case "place":
+		var index uint64
+		fmt.Sscan(f[2], &index)
+		s.setup.Placements = []Placement{{VIP: "public", Node: f[1], Epoch: Epoch{1, index}, First: len(f) > 3}}
+		m.configure(s.now, &s.setup)
+	case "hear":
+		s.hear(f[1:])
+		m.tick(s.now)
+	case "chat":
+		s.chats = nil
+		for _, c := range strings.Split(strings.Join(f[2:], " "), "+") {
+			s.chats = append(s.chats, strings.Fields(c))
+		}
+		s.advance(s.duration(f[1]))
+		s.chats = nil
+	case "advance":
+		s.advance(s.duration(f[1]))
+	case "stop":
+		s.now += s.duration(f[1])
+		m.tick(s.now)
+	case "late":
+		m.woke(s.now, s.duration(f[1]))
+	case "foreign":
+		m.foreign(s.now, 0, netip.MustParseAddr("192.0.2.10"), [6]byte{2, 0, 0, 0, 0, f[1][0]})
+	case "lost":
+		m.lost(s.now, 0)
+	case "explain":
+		for _, l := range m.explain(s.now, 0) {
+			s.say("%s", l)
+		}
+	default:
+		s.t.Fatalf("unknown command %q", f)
+	}
+	s.act()
+}
+
+func (s *script) hear(f []string) {
+	node := f[0]
+	if s.lives[node] == 0 {
+		s.lives[node] = 100
+	}
+	p := s.m.peers[s.m.peerIndex(idOf(node))]
+	msg := &message{from: idOf(node), to: idOf("n1"), echoBoot: 4711, echoSeq: p.seqOut, interval: fast.interval, promise: 60 * ms, flags: flagAgent | flagFit}
+	e := entry{vip: vipKey("public")}
+	for i := 1; i < len(f); i++ {
+		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted}
+		flags := map[string]msgFlags{"orphan": flagOrphan, "resigned": flagResigned, "answer": flagAnswer}
+		switch w := f[i]; {
+		case words[w] != 0:
+			e.flags |= words[w]
+		case flags[w] != 0:
+			msg.flags |= flags[w]
+			if w == "orphan" {
+				msg.flags &^= flagAgent | flagFit
+			}
+		case strings.HasPrefix(w, "suspects="):
+			msg.views[0], msg.nviews = view{node: idOf(w[9:]), suspect: true}, 1
+		case strings.HasPrefix(w, "life="):
+			fmt.Sscan(w[5:], new(int))
+			s.lives[node]++
+			s.seqs[node] = 0
+		case w == "deaf":
+			msg.echoSeq = 0
+		case w == "on":
+			e.node = idOf(f[i+1])
+			i++
+		default:
+			e.epoch.Generation = 1
+			if _, err := fmt.Sscan(w, &e.epoch.Index); err != nil {
+				s.t.Fatalf("word %q", w)
+			}
+		}
+	}
+	if e.epoch.Index != 0 {
+		msg.entries[0], msg.nentries = e, 1
+	}
+	s.seqs[node]++
+	msg.seq, msg.boot = s.seqs[node], s.lives[node]
+	if why := s.m.receive(s.now, msg); why != "" {
+		s.say("not taken from %s: %s", node, why)
+	}
+}
+
+// advance serves the machine's ticks. A peer that chats answers each of our messages half a millisecond later.
+func (s *script) advance(d int64) {
+	end := s.now + d
+	for {
+		s.act()
+		next := min(max(s.m.next(), s.now+ms/10), end)
+		answer := func(c []string) (at int64, due bool) {
+			p := s.m.peers[s.m.peerIndex(idOf(c[0]))]
+			at = p.sent[p.seqOut%sentRing].at + ms/2
+			return at, p.seqOut > s.echoed[c[0]]
+		}
+		for _, c := range s.chats {
+			if at, due := answer(c); due {
+				next = min(next, max(at, s.now))
+			}
+		}
+		s.now = next
+		for _, c := range s.chats {
+			if at, due := answer(c); due && s.now >= at {
+				s.echoed[c[0]] = s.m.peers[s.m.peerIndex(idOf(c[0]))].seqOut
+				s.hear(append(slices.Clone(c), "answer"))
+			}
+		}
+		s.m.tick(s.now)
+		if s.now >= end {
+			s.act()
+			return
+		}
+	}
+}
+
+func (s *script) act() {
+	for k := 0; k < len(s.m.out); k++ {
+		a := s.m.out[k]
+		switch a.kind {
+		case actSend, actGreet:
+			var msg message
+			s.m.fill(s.now, a, &msg)
+			p := s.m.peers[a.peer]
+			if text := describe(s.m, &msg); text != s.said[p.id] {
+				s.said[p.id] = text
+				s.say("tell %s: %s", p.name, text)
+			}
+		case actGate:
+			if !s.gated {
+				s.say("gate opens")
+			}
+			s.gated = true
+		case actRefresh, actReport:
+		case actDel:
+			s.gated = false
+			s.say("del: %s", s.m.text(s.m.vips[0].lostWhy, 0))
+			s.m.removed(s.now, 0)
+		case actAdd:
+			s.say("add, the lease has %.1f ms", float64(s.m.leaseEnd(0)-s.now)/1e6)
+		default:
+			s.say("%v", a.kind)
+		}
+	}
+	s.m.out = s.m.out[:0]
+}
+
+func describe(m *machine, msg *message) string {
+	var w []string
+	for i, name := range []string{"answer", "agent", "orphan", "fit", "resigned", "witness", "silent"} {
+		if msg.flags&(1<<i) != 0 && name != "answer" {
+			w = append(w, name)
+		}
+	}
+	for _, v := range msg.views[:msg.nviews] {
+		if v.suspect {
+			w = append(w, "suspects="+m.nameOf(v.node))
+		}
+	}
+	for _, e := range msg.entries[:msg.nentries] {
+		if e.epoch == (Epoch{}) {
+			continue
+		}
+		w = append(w, fmt.Sprintf("| %d on %s", e.epoch.Index, m.nameOf(e.node)))
+		for i, name := range []string{"want", "held", "released", "granted"} {
+			if e.flags&(1<<i) != 0 {
+				w = append(w, name)
+			}
+		}
+	}
+	return strings.Join(w, " ")
+}

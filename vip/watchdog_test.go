@@ -1,0 +1,105 @@
+package vip
+
+import "testing"
+
+// The judge of an agent sees words that move or do not, and the process's state.
+func TestWatchdog(t *testing.T) {
+	type step struct {
+		at    int64 // ms
+		move  bool  // the loop's word moved; the agent's own always does
+		state byte
+		want  verdict
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"moves", []step{{0, true, 'R', 0}, {20, true, 'R', 0}, {79, false, 'T', 0}}},
+		{"stopped after 60 ms without a stamp", []step{{0, true, 'S', 0}, {59, false, 'T', 0}, {61, false, 'T', agentStopped}, {70, true, 'S', 0}}},
+		{"gone", []step{{0, true, 'S', 0}, {61, false, 0, agentStopped}}},
+		{"a zombie", []step{{0, true, 'S', 0}, {61, false, 'Z', agentStopped}}},
+		{"busy is no reason before 500 ms", []step{{0, true, 'R', 0}, {499, false, 'R', 0}, {501, false, 'R', agentHangs}}},
+		{"long gaps teach patience", []step{{0, true, 'R', 0}, {400, true, 'R', 0}, {1100, false, 'R', 0}, {1201, false, 'R', agentHangs}}},
+		{"patience has an end", []step{{0, true, 'R', 0}, {1900, true, 'R', 0}, {3899, false, 'R', 0}, {3901, false, 'R', agentHangs}}},
+		{"patience that is not needed goes", []step{{0, true, 'R', 0}, {400, true, 'R', 0}, {61_000, true, 'R', 0}, {61_010, true, 'R', 0}, {61_511, false, 'R', 0}, {121_100, true, 'R', 0}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var w watchdog
+			w.attach(0)
+			loop, own := uint64(1), uint64(1)
+			read := func(i int) uint64 { return [...]uint64{own, loop}[i] }
+			now := int64(0)
+			for _, s := range c.steps {
+				for ; now < s.at; now += 10 {
+					own++
+					w.look(now*ms, 2, read, func() byte { return 'R' })
+				}
+				own++
+				if now = s.at; s.move {
+					loop++
+				}
+				got := w.look(s.at*ms, 2, read, func() byte { return s.state })
+				if got != s.want {
+					t.Fatalf("at %d ms: %v, want %v", s.at, got, s.want)
+				}
+			}
+		})
+	}
+}
+
+func TestLoopsThatHaveNotBegunOrAreParkedAreNotWatched(t *testing.T) {
+	var w watchdog
+	w.attach(0)
+	for _, v := range []uint64{0, Parked} {
+		if got := w.look(int64(1e10), 2, func(i int) uint64 { return [...]uint64{uint64(v) + 5, v}[i] }, func() byte { return 'T' }); got != agentFine {
+			t.Errorf("word %#x: %v", v, got)
+		}
+	}
+}
+
+// An agent that crashes again and again leaves the node unfit for longer each time; one crash is forgiven at once.
+func TestCrashLoopEndsAsUnfit(t *testing.T) {
+	var w watchdog
+	now := int64(0)
+	look := func() verdict { return w.look(now, 0, nil, func() byte { return 'S' }) }
+	var held []int64
+	for range 8 {
+		w.died(now)
+		from := now
+		w.attach(now)
+		for look() == agentCrashes {
+			now += 100 * ms
+		}
+		held = append(held, (now-from)/ms)
+		now += ms
+	}
+	want := []int64{0, 2000, 4000, 8000, 16000, 30000, 30000, 30000}
+	for i := range want {
+		if i < 6 && held[i] != want[i] {
+			t.Fatalf("unfit for %v ms after each crash, want %v", held, want)
+		}
+	}
+	if now += int64(2 * crashWindow); look() != agentFine {
+		t.Error("still unfit two minutes later")
+	}
+}
+
+// Every profile keeps its lease clear of its promise, survives a lost heartbeat, and fits its gate into its lease.
+func TestProfilesKeepTheirMargins(t *testing.T) {
+	for _, rt := range []bool{true, false} {
+		for late := int64(0); late < 300*ms; late += 3 * ms {
+			for _, rtt := range []int64{0, ms, 20 * ms, 100 * ms} {
+				p := profileFor(rt, late, late/2, rtt)
+				if p.promise > maxPromise || p.lease >= p.promise || p.gate == 0 || p.gate >= p.lease {
+					t.Fatalf("rt=%v late=%d rtt=%d: %+v", rt, late/ms, rtt/ms, p)
+				}
+				if p.promise < maxPromise && (p.promise-p.lease <= late || p.lease < 2*p.interval+2*late+rtt) {
+					t.Fatalf("rt=%v late=%d rtt=%d: margins of %+v", rt, late/ms, rtt/ms, p)
+				}
+			}
+		}
+	}
+	if p := profileFor(true, 0, 0, ms/2); p.promise != 60*ms || p.lease != 50*ms || p.gate != 40*ms {
+		t.Errorf("fast is %+v", p)
+	}
+}

@@ -1,0 +1,178 @@
+package vip
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func sampleMessage() *message {
+	m := &message{
+		from: idOf("n1"), to: idOf("n2"), boot: 7, seq: 8, echoBoot: 9, echoSeq: 10, echoDelay: 1500_000, interval: 20 * ms, promise: 60 * ms,
+		lateness: 2 * ms, profile: 1, flags: flagAgent | flagFit, mac: [6]byte{2, 0, 0, 0, 0, 1}, votersIndex: 11, applied: 12, nviews: 2, nentries: 2,
+	}
+	m.views[0], m.views[1] = view{idOf("n3"), true}, view{idOf("n4"), false}
+	m.entries[0] = entry{vipKey("public"), Epoch{1, 42}, idOf("n1"), entryWant | entryHeld}
+	m.entries[1] = entry{vipKey("db"), Epoch{2, 1}, idOf("n2"), entryGranted}
+	return m
+}
+
+var (
+	keyA = []byte("a secret of some length")
+	keyB = []byte("another secret like that")
+)
+
+func TestHeartbeatSurvivesTheWire(t *testing.T) {
+	want := sampleMessage()
+	b := newCodec("c1", [][]byte{keyA}).pack(nil, want)
+	var got message
+	// A receiver that has rotated already still accepts the old key.
+	if why := newCodec("c1", [][]byte{keyB, keyA}).unpack(b, &got); why != "" {
+		t.Fatal(why)
+	}
+	if got != *want {
+		t.Errorf("got %+v, want %+v", got, *want)
+	}
+}
+
+func TestHeartbeatThatIsNotOursIsRefused(t *testing.T) {
+	good := newCodec("c1", [][]byte{keyA}).pack(nil, sampleMessage())
+	for _, c := range []struct {
+		name  string
+		codec *codec
+		b     []byte
+		want  string
+	}{
+		{"another key", newCodec("c1", [][]byte{keyB}), good, "not signed"},
+		{"another cluster with the same key", newCodec("c2", [][]byte{keyA}), good, "not signed"},
+		{"no key", newCodec("c1", nil), good, "not signed"},
+		{"cut short", newCodec("c1", [][]byte{keyA}), good[:len(good)-1], "wrong length"},
+		{"too long", newCodec("c1", [][]byte{keyA}), append(bytes.Clone(good), 0), "wrong length"},
+		{"empty", newCodec("c1", [][]byte{keyA}), nil, "wrong length"},
+		{"huge", newCodec("c1", [][]byte{keyA}), make([]byte, wireMax+1), "wrong length"},
+		{"another version", newCodec("c1", [][]byte{keyA}), append([]byte{9}, good[1:]...), "another version"},
+	} {
+		var m message
+		if why := c.codec.unpack(c.b, &m); !strings.HasPrefix(why, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, why, c.want)
+		}
+	}
+	// One flipped bit anywhere.
+	c := newCodec("c1", [][]byte{keyA})
+	for i := range good {
+		b := bytes.Clone(good)
+		b[i] ^= 1 << (i % 8)
+		if c.unpack(b, new(message)) == "" {
+			t.Fatalf("accepted with byte %d changed", i)
+		}
+	}
+}
+
+func FuzzHeartbeat(f *testing.F) {
+	c := newCodec("c1", [][]byte{keyA})
+	f.Add(c.pack(nil, sampleMessage()))
+	f.Add(c.pack(nil, &message{}))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// Unsigned: never taken, never a panic.
+		var m message
+		if len(b) >= wireTag {
+			// Signed by us, so that what follows the check is reached: what unpacks, packs to the same.
+			signed := append(bytes.Clone(b[:len(b)-wireTag]), make([]byte, wireTag)...)
+			if len(signed) > 1 {
+				signed[1] = c.keys[0].id
+			}
+			copy(signed[len(signed)-wireTag:], c.tag(c.keys[0], signed[:len(signed)-wireTag]))
+			if c.unpack(signed, &m) == "" {
+				var again message
+				if why := c.unpack(c.pack(nil, &m), &again); why != "" || again != clip(m) {
+					t.Fatalf("%q: %+v became %+v", why, m, again)
+				}
+				machineTakes(&m)
+			}
+		}
+		c.unpack(b, &m)
+	})
+}
+
+// clip clears what lies beyond the counts, which a reused message may hold.
+func clip(m message) message {
+	clear(m.views[m.nviews:])
+	clear(m.entries[m.nentries:])
+	return m
+}
+
+// machineTakes shows a signed message of any content to a machine that is its receiver: a peer gone mad must not stop us.
+func machineTakes(msg *message) {
+	m := newMachine(int64(3600e9), 1, true)
+	s := Setup{Self: "n2", SelfVoter: true, Peers: []Peer{{Name: "n1", Voter: true}, {Name: "n3", Voter: true}}, VIPs: []VIP{{Name: "public"}, {Name: "db"}}}
+	now := int64(3602e9)
+	m.configure(now, &s)
+	msg.from, msg.to = idOf("n1"), idOf("n2")
+	for i, a := range m.out {
+		if a.peer == 0 {
+			m.fill(now, m.out[i], new(message))
+		}
+	}
+	msg.echoBoot, msg.echoSeq = 1, 1
+	m.receive(now+ms, msg)
+	m.tick(now + 2*ms)
+	m.status(now + 3*ms)
+}
+
+func FuzzARP(f *testing.F) {
+	f.Add([]byte("\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x08\x06\x00\x01\x08\x00\x06\x04\x00\x01\x02\x00\x00\x00\x00\x01\xc0\x00\x02\x0a\x00\x00\x00\x00\x00\x00\xc0\x00\x02\x0a"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if mac, addr := parseClaim(b); addr.IsValid() && (!addr.Is4() || addr.IsUnspecified()) {
+			t.Fatalf("%v %v", mac, addr)
+		}
+	})
+}
+
+// The loop of the guard runs without the garbage collector, so what runs for every heartbeat must not allocate.
+func TestHeartbeatsDoNotAllocate(t *testing.T) {
+	w := newWorld(t, 1, 3)
+	for _, n := range w.nodes {
+		n.tell()
+		n.act()
+	}
+	w.run(1500 * ms)
+	w.place(0, 0, 1)
+	w.run(500 * ms)
+	m, c := w.nodes[0].m, newCodec("c1", [][]byte{keyA})
+	var msg, in message
+	var b []byte
+	now, seq := w.now, m.peers[0].seq
+	rng := rand.New(rand.NewPCG(1, 1))
+	allocs := testing.AllocsPerRun(1000, func() {
+		now += 5*ms + rng.Int64N(ms)
+		m.tick(now)
+		for k := range m.out {
+			if m.out[k].kind == actSend {
+				m.fill(now, m.out[k], &msg)
+				b = c.pack(b[:0], &msg)
+			}
+		}
+		m.out = m.out[:0]
+		seq++
+		in = message{from: m.peers[0].id, to: m.self, boot: m.peers[0].boot, seq: seq, echoBoot: m.boot, echoSeq: m.peers[0].seqOut,
+			interval: 20 * ms, promise: 60 * ms, flags: flagAgent | flagFit, nentries: 1}
+		in.entries[0] = entry{vipKey("v0"), m.vips[0].known, m.self, entryGranted}
+		b = c.pack(b[:0], &in)
+		if why := c.unpack(b, &in); why != "" {
+			t.Fatal(why)
+		}
+		if why := m.receive(now, &in); why != "" {
+			t.Fatal(why)
+		}
+		m.tick(now)
+		m.out = m.out[:0]
+	})
+	if !m.vips[0].held {
+		t.Error("the VIP was lost meanwhile; this measures nothing")
+	}
+	if allocs != 0 {
+		t.Errorf("%v allocations per heartbeat, want 0", allocs)
+	}
+}
