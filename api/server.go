@@ -28,6 +28,7 @@ const (
 	stopTimeout  = 2 * time.Second
 	peerTimeout  = 500 * time.Millisecond // to ask another node for its report
 	applyTimeout = 10 * time.Second       // to wait for the nodes to run a new revision
+	startTimeout = 3 * time.Second        // for a node that has just started to hear of its cluster
 	viewTimeout  = time.Second            // for this node to see what the leader has committed
 )
 
@@ -208,7 +209,7 @@ func refusal(r *state.Refusal) *Error {
 	case errors.Is(r, state.ErrInvalid):
 		return errorf(CodeBadRequest, "", "%v", r)
 	case errors.Is(r, state.ErrNotFounded):
-		return errorf(CodeConflict, "`skein cluster init` founds one, `skein cluster join` joins one", "%v", r)
+		return errorf(CodeNoQuorum, "try again in a moment; `skein status` says how things are", "the agent has just started: %v yet", r)
 	}
 	return errorf(CodeConflict, "", "%v", r)
 }

@@ -108,7 +108,7 @@ func nodeTrouble(n *NodeStatus, committed uint64) string {
 	switch {
 	case !r.Guard.Running:
 		t = append(t, "its guard does not run: it cannot hold an address")
-	case !r.Guard.Fit && n.Role != string(state.Witness):
+	case !r.Guard.Fit && n.Role != string(state.Witness) && committed > 0: // without a configuration nothing can be fit
 		t = append(t, "unfit to hold an address: "+cmp.Or(r.Guard.FitReason, "no reason given"))
 	}
 	return strings.Join(t, "; ")

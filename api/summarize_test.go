@@ -170,6 +170,7 @@ func readFacts(t *testing.T, in string) Facts {
 			f.View.Config, f.View.Revision = nil, state.ConfigRevision{}
 			for _, a := range f.Answers {
 				a.Report.Revision, a.Report.Servers = RevisionReport{}, nil
+				a.Report.Guard.Fit, a.Report.Guard.FitReason = false, "no configuration runs yet"
 			}
 		default:
 			t.Fatalf("unknown word %q", w[0])

@@ -16,6 +16,7 @@ import (
 // propose sends a command through the log and waits until this node sees the result, so that a read after a write through the
 // same node shows it.
 func (s *Server) propose(ctx context.Context, cmd state.Command) (state.Result, error) {
+	s.started(ctx)
 	b, index, err := s.opts.Proposer.Propose(ctx, state.Encode(cmd))
 	if err != nil {
 		return state.Result{}, err
@@ -35,6 +36,13 @@ func (s *Server) propose(ctx context.Context, cmd state.Command) (state.Result, 
 	// A node that lags is no failure of the write: the answer is then as old as its as_of says.
 	s.opts.Views.Wait(wait, func(v *state.View) bool { return v.Index >= res.Index })
 	return res, nil
+}
+
+// started gives a node that has just started a moment to read what its cluster is. Who asks too early shall wait, not fail.
+func (s *Server) started(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	s.opts.Views.Wait(ctx, (*state.View).Founded) // if it does not come, the proposal says why
 }
 
 // validate parses a text and asks the engine to compile it.

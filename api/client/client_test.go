@@ -173,11 +173,14 @@ func (a *authority) dir(t *testing.T, node string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "cluster"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for name, block := range map[string]*pem.Block{
 		"ca.crt": {Type: "CERTIFICATE", Bytes: a.cert.Raw}, "node.crt": {Type: "CERTIFICATE", Bytes: der},
 		"node.key": {Type: "PRIVATE KEY", Bytes: keyDER},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "cluster", name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -255,7 +258,7 @@ func TestIdentityNeedsItsFiles(t *testing.T) {
 	a := newAuthority(t)
 	for _, name := range []string{"node.crt", "node.key", "ca.crt"} {
 		dir := a.dir(t, "lb1")
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		if err := os.Remove(filepath.Join(dir, "cluster", name)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := client.Identity(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -263,7 +266,7 @@ func TestIdentityNeedsItsFiles(t *testing.T) {
 		}
 	}
 	dir := a.dir(t, "lb1")
-	os.WriteFile(filepath.Join(dir, "ca.crt"), []byte("rubbish"), 0o600)
+	os.WriteFile(filepath.Join(dir, "cluster", "ca.crt"), []byte("rubbish"), 0o600)
 	if _, err := client.Identity(dir); err == nil || !strings.Contains(err.Error(), "holds no certificate") {
 		t.Errorf("rubbish for a CA: %v", err)
 	}

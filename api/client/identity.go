@@ -17,12 +17,16 @@ const DefaultDir = "/var/lib/skein"
 // defaultPort is where nodes listen for one another unless their node.hcl says otherwise.
 const defaultPort = "7940"
 
+// identityDir is where below its data_dir an agent keeps its certificate.
+const identityDir = "cluster"
+
 // alpn picks the admin API among the protocols that share a node's port.
 const alpn = "skein-api"
 
 // Identity returns what a connection to another node of the cluster needs, from the certificate in a node's data_dir. The other
 // end must have a certificate of the same CA; which node it is does not matter, since every node answers for the cluster.
-func Identity(dir string) (*tls.Config, error) {
+func Identity(dataDir string) (*tls.Config, error) {
+	dir := filepath.Join(dataDir, identityDir)
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key"))
 	if err != nil {
 		return nil, fmt.Errorf("read the node's certificate: %w", err)

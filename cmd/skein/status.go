@@ -146,7 +146,11 @@ func (c *cli) drawFacts(s *api.Status, p painter) {
 	if !s.AsOf.Quorum {
 		quorum = p.paint(bad, "no quorum")
 	}
-	fact("cluster", "%s: %d of %s alive, %d needed; %s", quorum, s.Cluster.Alive, count(s.Cluster.Voters, "voter"), s.Cluster.Needed, leader)
+	voters := fmt.Sprintf(": %d of %s alive, %d needed", s.Cluster.Alive, count(s.Cluster.Voters, "voter"), s.Cluster.Needed)
+	if s.Cluster.Voters == 0 {
+		voters = "" // the node has just started
+	}
+	fact("cluster", "%s%s; %s", quorum, voters, leader)
 	fact("config", "%s", c.revisionWords(s.Revision))
 	fact("as of", "%s, index %d, asked %s", s.AsOf.At.Format("2006-01-02 15:04:05"), s.AsOf.Index, s.AsOf.Node)
 }
@@ -216,7 +220,7 @@ func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
 		}
 		cells = append(cells, rev, up)
 		if wide {
-			hb := r.Guard.Profile
+			hb, _, _ := strings.Cut(r.Guard.Profile, ",")
 			if r.Guard.RealTime {
 				hb += " rt"
 			}
@@ -224,7 +228,9 @@ func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
 			if n.Report != nil {
 				applied, fsync = fmt.Sprint(r.Raft.AppliedIndex), fmt.Sprintf("%.1fms", r.Disk.FsyncMs)
 			}
-			cells = append(cells, n.Address, r.Version, hb, r.Guard.Gate, applied, fsync)
+			// Both may go on to say more, for which -o json has the room.
+			gate, _, _ := strings.Cut(r.Guard.Gate, ":")
+			cells = append(cells, n.Address, r.Version, hb, gate, applied, fsync)
 		}
 		t.row(append(cells, strings.Join(n.Holds, ", "))...)
 		if n.Summary != "" {
