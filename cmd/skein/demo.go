@@ -21,9 +21,9 @@ import (
 
 // Bounds of the demo.
 const (
-	demoTime    = 90 * time.Second // in all; it takes some 40 s
-	demoStep    = 15 * time.Second // for one thing to happen
-	demoCalm    = 1500 * time.Millisecond
+	demoTime    = 90 * time.Second     // in all; it takes some 40 s
+	demoStep    = 15 * time.Second     // for one thing to happen
+	demoCalm    = 3 * time.Second      // of steady traffic after each event
 	demoEvery   = 4 * time.Millisecond // between fresh connections: 250 a second
 	demoReloads = 20
 )
@@ -65,6 +65,7 @@ func (c *cli) labSweeperCommand() *cobra.Command {
 // demoEvent is one thing that happened, and what the client saw of it.
 type demoEvent struct {
 	Event        string         `json:"event"`
+	What         string         `json:"what"` // in words
 	OutageMs     float64        `json:"outage_ms"`
 	Failed       int            `json:"failed"`
 	Requests     int            `json:"requests"`
@@ -273,7 +274,7 @@ func (d *demo) seen(ctx context.Context, since time.Time) (lab.Outage, error) {
 }
 
 // event does something, waits for its end and writes down what the client saw.
-func (d *demo) event(ctx context.Context, name string, act, over func() error) error {
+func (d *demo) event(ctx context.Context, id, name string, act, over func() error) error {
 	before := d.holder()
 	d.tell(name)
 	since := time.Now()
@@ -290,7 +291,7 @@ func (d *demo) event(ctx context.Context, name string, act, over func() error) e
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	e := demoEvent{
-		Event: name, OutageMs: float64(o.Length().Microseconds()) / 1000, Failed: o.Failed, Requests: o.Requests, Errors: o.Errors,
+		Event: id, What: name, OutageMs: float64(o.Length().Microseconds()) / 1000, Failed: o.Failed, Requests: o.Requests, Errors: o.Errors,
 		HolderBefore: before, HolderAfter: d.holder(),
 	}
 	d.events = append(d.events, e)
@@ -305,7 +306,7 @@ func (d *demo) killHolder(ctx context.Context) error {
 	if n == nil {
 		return fmt.Errorf("the address is held by %q, which is no node", before)
 	}
-	err := d.event(ctx, "agent of "+before+" killed (kill -9)", n.Kill, func() error {
+	err := d.event(ctx, "agent_killed", "agent of "+before+" killed (kill -9)", n.Kill, func() error {
 		return d.until(ctx, "another node holds the address", func() bool { h := d.holder(); return h != "" && h != before })
 	})
 	if err != nil {
@@ -324,13 +325,13 @@ func (d *demo) cutHolder(ctx context.Context) error {
 	if n == nil {
 		return fmt.Errorf("the address is held by %q, which is no node", before)
 	}
-	return d.event(ctx, before+" cut off from the network", func() error { return d.world.Cut(n.Host) }, func() error {
+	return d.event(ctx, "holder_cut_off", before+" cut off from the network", func() error { return d.world.Cut(n.Host) }, func() error {
 		return d.until(ctx, "another node holds the address", func() bool { h := d.holder(); return h != "" && h != before })
 	})
 }
 
 func (d *demo) heal(ctx context.Context) error {
-	return d.event(ctx, "network healed", d.world.Heal, func() error { return d.whole(ctx) })
+	return d.event(ctx, "healed", "network healed", d.world.Heal, func() error { return d.whole(ctx) })
 }
 
 // whole waits until all nodes are members in good standing.
@@ -355,7 +356,7 @@ func (d *demo) reload(ctx context.Context) error {
 			servers = append(servers, &lab.WebServer{Name: h.Name, Addr: netip.AddrPortFrom(h.Addr, 8080)})
 		}
 	}
-	return d.event(ctx, fmt.Sprintf("%d configuration changes under load", demoReloads), func() error {
+	return d.event(ctx, "reloaded", fmt.Sprintf("%d configuration changes under load", demoReloads), func() error {
 		for i := range demoReloads {
 			n := d.fleet.Nodes()[i%3]
 			some := servers
@@ -444,7 +445,7 @@ func (d *demo) draw(doc demoSummary) {
 		if e.HolderBefore != e.HolderAfter {
 			moved = e.HolderBefore + " -> " + e.HolderAfter
 		}
-		t.row(e.Event, ms(time.Duration(e.OutageMs*float64(time.Millisecond))), fmt.Sprint(e.Failed), fmt.Sprint(e.Requests), moved)
+		t.row(e.What, ms(time.Duration(e.OutageMs*float64(time.Millisecond))), fmt.Sprint(e.Failed), fmt.Sprint(e.Requests), moved)
 	}
 	fmt.Fprintln(d.say, "\nWhat the client saw:")
 	d.c.drawTable(t)
