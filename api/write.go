@@ -183,7 +183,8 @@ func (s *Server) postServer(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.propose(r.Context(), cmd); err != nil {
 		return err
 	}
-	s.opts.Log.Info("server set", "backend", backend, "server", server, "state", cmd.State, "weight", req.Weight, "by", cmd.By)
+	is := s.opts.Views.Get().Admin(backend, server)
+	s.opts.Log.Info("server set", "backend", backend, "server", server, "state", is.State, "weight", is.Weight, "by", cmd.By)
 	for _, b := range s.status(r.Context()).Backends {
 		if b.Name != backend {
 			continue
