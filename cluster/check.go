@@ -91,35 +91,28 @@ func checkFile(f io.ReaderAt, size int64) error {
 	})
 }
 
-// checkSnapshots reads the snapshots that a restart may need and says whether they and the log together hold everything. It
-// returns the index of the newest sound one, 0 if there is none.
+// checkSnapshots verifies that the newest snapshot is sound and that the log goes on where it ends. It returns the snapshot's index, 0
+// if there is none. An older snapshot is no way out: the log behind it is gone.
 func checkSnapshots(dir string, snaps raft.SnapshotStore, s *store) (uint64, error) {
 	metas, err := snaps.List()
 	if err != nil {
 		return 0, err
 	}
-	first, last := s.first, s.last
-	var bad error
-	for _, m := range metas {
-		if err := readSnapshot(snaps, m.ID); err != nil {
-			bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", filepath.Join(dir, "snapshots", m.ID), err))
-			continue
+	first, last, _ := s.extent()
+	if len(metas) == 0 {
+		if first > 1 {
+			return 0, fmt.Errorf("the log begins at %d and the snapshot with what came before it is missing", first)
 		}
-		if first == 0 || first <= m.Index+1 {
-			if first == 0 && bad != nil {
-				break // an older snapshot and no log: what the damaged one held is lost
-			}
-			return m.Index, nil
-		}
-		return 0, errors.Join(bad, fmt.Errorf("snapshot at %d, but the log runs from %d to %d: what is between them is missing", m.Index, first, last))
+		return 0, nil
 	}
-	if bad != nil {
-		return 0, bad
+	m := metas[0]
+	if err := readSnapshot(snaps, m.ID); err != nil {
+		return 0, fmt.Errorf("snapshot %s: %w", filepath.Join(dir, snapDir, m.ID), err)
 	}
-	if first > 1 {
-		return 0, fmt.Errorf("the log begins at %d and the snapshot with what came before it is missing", first)
+	if first > m.Index+1 {
+		return 0, fmt.Errorf("snapshot %s ends at %d and the log runs from %d to %d: what is between them is missing", m.ID, m.Index, first, last)
 	}
-	return 0, nil
+	return m.Index, nil
 }
 
 // readSnapshot verifies a snapshot: opening it reads all of it and compares the checksum.

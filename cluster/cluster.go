@@ -121,6 +121,7 @@ type Cluster struct {
 
 	// Set before started is closed.
 	raft      *raft.Raft
+	fsm       *fsm
 	transport *transport
 
 	short sync.WaitGroup // goroutines that end by themselves soon after raft does; Run waits for them
@@ -231,11 +232,11 @@ func (c *Cluster) SetMeta(b []byte) error {
 	return nil
 }
 
-// AppliedIndex returns the newest log entry that this node's machine has applied.
+// AppliedIndex returns the log index of the newest command that this node's machine has carried out.
 func (c *Cluster) AppliedIndex() uint64 {
 	select {
 	case <-c.started:
-		return c.raft.AppliedIndex()
+		return c.fsm.applied.Load()
 	default:
 		return 0
 	}
@@ -381,7 +382,7 @@ func (c *Cluster) startRaft() error {
 	cfg.TrailingLogs = trailingMax
 	cfg.SnapshotInterval = snapshotInterval
 	cfg.SnapshotThreshold = snapshotThreshold
-	cfg.RestoreCommittedLogs = true // what was agreed on is there without a quorum too
+	cfg.NoSnapshotRestoreOnStart = true // fsm.replay did it, and more
 	cfg.Logger = raftLog(c.log)
 	cfg.NoLegacyTelemetry = true
 
@@ -395,34 +396,14 @@ func (c *Cluster) startRaft() error {
 			return fmt.Errorf("found the cluster: %w", err)
 		}
 	}
-	r, err := raft.NewRaft(cfg, fsm{c.opt.Machine}, c.store, c.store, c.snaps, c.transport)
+	c.fsm = &fsm{m: c.opt.Machine, store: c.store}
+	if err := c.fsm.replay(c.snaps); err != nil {
+		return corrupt(c.dir, c.name, fmt.Errorf("replay the log: %w", err))
+	}
+	r, err := raft.NewRaft(cfg, c.fsm, c.store, c.store, c.snaps, c.transport)
 	if err != nil {
 		return corrupt(c.dir, c.name, fmt.Errorf("start from the log and its snapshots: %w", err))
 	}
 	c.raft = r
 	return nil
 }
-
-// fsm is a Machine as raft wants it.
-type fsm struct{ m Machine }
-
-func (f fsm) Apply(l *raft.Log) any         { return f.m.Apply(l.Index, l.Data) }
-func (f fsm) Restore(r io.ReadCloser) error { defer r.Close(); return f.m.Restore(r) }
-func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
-	s, err := f.m.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	return fsmSnapshot{s}, nil
-}
-
-type fsmSnapshot struct{ s Snapshot }
-
-func (s fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	if err := s.s.Persist(sink); err != nil {
-		return errors.Join(err, sink.Cancel())
-	}
-	return sink.Close()
-}
-
-func (s fsmSnapshot) Release() { s.s.Release() }

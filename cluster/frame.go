@@ -27,6 +27,7 @@ const (
 	frameOK      byte = 4 // body: what the question's kind asks for
 	frameRefused byte = 5 // body: an error code, then its text
 	frameIndex   byte = 6 // no body; the answer is the index that the node has applied. Any node answers
+	frameRelay   byte = 7 // as framePropose, of a node that knows no leader. Any node answers
 )
 
 const (
@@ -57,7 +58,7 @@ func readFrame(r io.Reader, limit int) (frame, error) {
 		return frame{}, fmt.Errorf("%w: a body of %d bytes, at most %d are allowed", errFrame, n, limit)
 	}
 	f := frame{kind: head[4], id: binary.BigEndian.Uint64(head[5:])}
-	if f.kind < framePropose || f.kind > frameIndex {
+	if f.kind < framePropose || f.kind > frameRelay {
 		return frame{}, fmt.Errorf("%w: kind %d", errFrame, f.kind)
 	}
 	const step = 64 << 10

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -57,7 +58,7 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 	cfg.DeadNodeReclaimTime = 3 * time.Second // a node that comes back with another address
 	cfg.DNSConfigPath = ""
 	cfg.Logger = log.New(lineWriter{c.log}, "", 0)
-	d := &delegate{c: c}
+	d := &delegate{c: c, seen: map[string][]byte{}}
 	cfg.Delegate, cfg.Events, cfg.Alive = d, d, d
 	ml, err := memberlist.Create(cfg)
 	if err != nil {
@@ -91,7 +92,7 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 			}
 			told = meta
 		}
-		seen := ml.Members()
+		seen := d.table()
 		c.publishMembers(v, seen)
 		missing := unseen(v, c.name, seen)
 		if len(missing) > 0 && (v != calledFor || time.Since(called) > gossipCall) {
@@ -120,14 +121,10 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 }
 
 // unseen returns the members that gossip does not see, as memberlist wants to call them.
-func unseen(v *state.View, self string, seen []*memberlist.Node) []string {
+func unseen(v *state.View, self string, seen map[string][]byte) []string {
 	var missing []string
 	for _, n := range v.Nodes {
-		found := n.Name == self
-		for _, s := range seen {
-			found = found || s.Name == n.Name
-		}
-		if !found {
+		if _, ok := seen[n.Name]; !ok && n.Name != self {
 			missing = append(missing, n.Name+"/"+n.Advertise.String())
 		}
 	}
@@ -158,17 +155,12 @@ func rekey(ring *memberlist.Keyring, keys [][]byte) error {
 }
 
 // publishMembers puts together what is wanted (the view), who votes (raft) and who is seen (gossip).
-func (c *Cluster) publishMembers(v *state.View, seen []*memberlist.Node) {
+func (c *Cluster) publishMembers(v *state.View, seen map[string][]byte) {
 	c.publishVoters()
 	ms := make([]Member, 0, len(v.Nodes))
 	for _, n := range v.Nodes {
 		m := Member{Name: n.Name, Addr: n.Advertise, Role: n.Role, Voter: c.voter(n.Name)}
-		for _, s := range seen {
-			if s.Name == n.Name {
-				m.Alive = s.State == memberlist.StateAlive || s.State == memberlist.StateSuspect
-				m.Meta = append([]byte(nil), s.Meta...)
-			}
-		}
+		m.Meta, m.Alive = seen[n.Name]
 		ms = append(ms, m)
 	}
 	old := c.members.Get()
@@ -201,8 +193,38 @@ func (c *Cluster) wake() {
 	}
 }
 
-// delegate is what memberlist asks and tells. None of its methods may block: memberlist holds its locks meanwhile.
-type delegate struct{ c *Cluster }
+// delegate is what memberlist asks and tells. None of its methods may block: memberlist holds its locks meanwhile. It keeps its own
+// table of who is alive, because the nodes that memberlist hands out go on changing.
+type delegate struct {
+	c *Cluster
+
+	mu sync.Mutex
+	// mu guards the following.
+	seen map[string][]byte // what the nodes that are alive say of themselves
+}
+
+func (d *delegate) table() map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.seen)
+}
+
+func (d *delegate) NotifyJoin(n *memberlist.Node) {
+	meta := append([]byte(nil), n.Meta...)
+	d.mu.Lock()
+	d.seen[n.Name] = meta
+	d.mu.Unlock()
+	d.c.wake()
+}
+
+func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.NotifyJoin(n) }
+
+func (d *delegate) NotifyLeave(n *memberlist.Node) {
+	d.mu.Lock()
+	delete(d.seen, n.Name)
+	d.mu.Unlock()
+	d.c.wake()
+}
 
 func (d *delegate) NodeMeta(limit int) []byte {
 	b := d.c.meta.Get()
@@ -212,13 +234,10 @@ func (d *delegate) NotifyMsg([]byte)                         {}
 func (d *delegate) GetBroadcasts(overhead, max int) [][]byte { return nil }
 func (d *delegate) LocalState(bool) []byte                   { return nil }
 func (d *delegate) MergeRemoteState([]byte, bool)            {}
-func (d *delegate) NotifyJoin(*memberlist.Node)              { d.c.wake() }
-func (d *delegate) NotifyLeave(*memberlist.Node)             { d.c.wake() }
-func (d *delegate) NotifyUpdate(*memberlist.Node)            { d.c.wake() }
 
 // NotifyAlive keeps nodes out of gossip that are no members.
 func (d *delegate) NotifyAlive(n *memberlist.Node) error {
-	if _, ok := d.c.view().Node(n.Name); !ok {
+	if _, ok := d.c.view().Node(n.Name); !ok && n.Name != d.c.name {
 		return fmt.Errorf("%s is no member", n.Name)
 	}
 	return nil

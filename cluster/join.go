@@ -407,15 +407,8 @@ func requestKey(der []byte) (publicKey, error) {
 
 // CreateToken makes a token with which uses hosts may join in that role until ttl has passed.
 func (c *Cluster) CreateToken(ctx context.Context, role state.Role, ttl time.Duration, uses int) (string, error) {
-	v := c.view()
-	if !v.Founded() {
-		return "", fmt.Errorf("make a token: %w", state.ErrNotFounded)
-	}
-	var addrs []netip.AddrPort
-	if n, ok := v.Node(c.name); ok {
-		addrs = append(addrs, n.Advertise)
-	}
-	for _, n := range v.Nodes {
+	addrs := []netip.AddrPort{c.opt.Advertise}
+	for _, n := range c.view().Nodes {
 		if n.Name != c.name {
 			addrs = append(addrs, n.Advertise)
 		}
@@ -436,11 +429,19 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
 }
 
 func (c *Cluster) propose(ctx context.Context, cmd state.Command) error {
-	b, _, err := c.Propose(ctx, state.Encode(cmd))
+	b, err := c.ask(ctx, framePropose, state.Encode(cmd))
 	if err != nil {
 		return err
 	}
-	r, err := state.DecodeResult(b)
+	return resultOf(b)
+}
+
+// resultOf reads the answer to a proposal.
+func resultOf(b []byte) error {
+	if len(b) < 8 {
+		return errFrame
+	}
+	r, err := state.DecodeResult(b[8:])
 	if err != nil {
 		return err
 	}

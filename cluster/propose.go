@@ -131,6 +131,30 @@ func (c *Cluster) leaderless(err error) error {
 	return err
 }
 
+// askOnce puts a question to one node over a connection of its own.
+func (c *Cluster) askOnce(ctx context.Context, node string, kind byte, body []byte) ([]byte, error) {
+	conn, err := c.dial(ctx, node, ALPNForward)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if _, err := conn.Write(appendFrame(nil, frame{kind: kind, body: body})); err != nil {
+		return nil, err
+	}
+	f, err := readFrame(conn, maxFrame)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.kind == frameOK:
+		return f.body, nil
+	case f.kind == frameRefused:
+		return nil, decodeRefusal(f.body)
+	}
+	return nil, errFrame
+}
+
 // serve answers a question on the leader. ErrNoLeader means that this node is not (or no longer) it, and that nothing was done.
 func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) ([]byte, error) {
 	switch kind {
@@ -144,8 +168,10 @@ func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) 
 		return c.admit(ctx, body)
 	case frameRenew:
 		return c.renewFor(from, body)
+	case frameRelay:
+		return c.ask(ctx, framePropose, body)
 	case frameIndex:
-		return binary.BigEndian.AppendUint64(nil, c.raft.AppliedIndex()), nil
+		return binary.BigEndian.AppendUint64(nil, c.AppliedIndex()), nil
 	}
 	return nil, errFrame
 }

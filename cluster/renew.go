@@ -13,19 +13,24 @@ import (
 // renew replaces this node's certificate after two thirds of its life, through the leader. A renewed certificate is for the same
 // key, so that nobody has to learn anything.
 func (c *Cluster) renew(ctx context.Context) {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
 	for {
+		if _, err := c.leadership.Wait(ctx, func(l Leadership) bool { return l.Leader != "" }); err != nil {
+			return
+		}
+		next := time.Hour
 		id := c.identity.Load()
 		if now := c.opt.Now(); now.After(id.renewAt()) {
 			if err := c.renewOnce(ctx, id); err != nil && ctx.Err() == nil {
 				left := id.leaf.NotAfter.Sub(now).Round(time.Hour)
 				c.log.Warn("the node's certificate was not renewed", "left", left, "err", err)
+				next = 10 * time.Second
 			}
 		}
+		pause := time.NewTimer(next)
 		select {
-		case <-tick.C:
+		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			return
 		}
 	}

@@ -290,16 +290,15 @@ func (s *store) DeleteRange(lo, hi uint64) error {
 	return nil
 }
 
-// StageCommitIndex remembers how far the log is known to be committed; the next entries take it to disk. A node that starts
-// without a quorum applies the log that far and so serves what was last agreed on.
-func (s *store) StageCommitIndex(index uint64) error {
+// stageCommit remembers how far the log is known to be committed; the next entries take it to disk.
+func (s *store) stageCommit(index uint64) {
 	s.mu.Lock()
 	s.staged = index
 	s.mu.Unlock()
-	return nil
 }
 
-func (s *store) GetCommitIndex() (uint64, error) {
+// commitIndex returns how far the log is known to be committed: never behind its end.
+func (s *store) commitIndex() (uint64, error) {
 	v, err := s.GetUint64(keyCommit)
 	if errors.Is(err, errStoreKey) {
 		return 0, nil

@@ -172,16 +172,16 @@ func TestStoreKeepsTheCommitIndexWithTheEntries(t *testing.T) {
 	s, path := newStore(t)
 	step := func(want uint64) {
 		t.Helper()
-		if got, err := s.GetCommitIndex(); err != nil || got != want {
+		if got, err := s.commitIndex(); err != nil || got != want {
 			t.Errorf("commit index %d, %v; want %d", got, err, want)
 		}
 	}
 	step(0)
-	s.StageCommitIndex(3)
+	s.stageCommit(3)
 	step(0)
 	s.StoreLogs(entries(1, 5))
 	step(3)
-	s.StageCommitIndex(100)
+	s.stageCommit(100)
 	s.StoreLogs(entries(6, 7))
 	step(7)
 	s.close()

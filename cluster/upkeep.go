@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -47,7 +48,7 @@ func (c *Cluster) followViews(ctx context.Context) {
 
 // moved puts this node's address right in the replicated state when node.hcl says another one than when it joined.
 func (c *Cluster) moved(ctx context.Context, v *state.View) {
-	if v == nil || c.leadership.Get().Leader == "" {
+	if v == nil {
 		return
 	}
 	n, ok := v.Node(c.name)
@@ -58,11 +59,31 @@ func (c *Cluster) moved(ctx context.Context, v *state.View) {
 	n.Advertise, n.Role = c.opt.Advertise, c.opt.Role
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
-	if err := c.propose(ctx, state.PutNode{Node: n}); err != nil {
+	if err := c.announce(ctx, v, state.PutNode{Node: n}); err != nil {
 		c.log.Warn("tell the cluster about this node's change", "addr", n.Advertise, "role", n.Role, "err", err)
 		return
 	}
 	c.log.Info("node changed", "addr", n.Advertise, "role", n.Role, "was_addr", was.Advertise, "was_role", was.Role)
+}
+
+// announce proposes cmd, by way of any node that answers while this one knows no leader: a leader that does not know where this
+// node is cannot tell it that it leads.
+func (c *Cluster) announce(ctx context.Context, v *state.View, cmd state.Command) error {
+	if c.leadership.Get().Leader != "" {
+		return c.propose(ctx, cmd)
+	}
+	err := ErrNoLeader
+	for _, n := range v.Nodes {
+		if n.Name == c.name {
+			continue
+		}
+		b, err1 := c.askOnce(ctx, n.Name, frameRelay, state.Encode(cmd))
+		if err1 == nil {
+			return resultOf(b)
+		}
+		err = err1
+	}
+	return err
 }
 
 // watchDisk takes a node whose disk failed out of the log, and asks another one to lead while a write hangs.
@@ -115,7 +136,7 @@ func (c *Cluster) snapshots(ctx context.Context) {
 		if err := c.trail(); err != nil {
 			c.log.Warn("set how much of the log is kept", "err", err)
 		}
-		if err := c.raft.Snapshot().Error(); err != nil && ctx.Err() == nil {
+		if err := c.raft.Snapshot().Error(); err != nil && ctx.Err() == nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 			c.log.Warn("take a snapshot", "err", err)
 		}
 	}
@@ -156,7 +177,7 @@ func (c *Cluster) Stats() Stats {
 	default:
 		s.State = "shutdown"
 	}
-	s.Term, s.Commit, s.Applied = c.raft.CurrentTerm(), c.raft.CommitIndex(), c.raft.AppliedIndex()
+	s.Term, s.Commit, s.Applied = c.raft.CurrentTerm(), c.raft.CommitIndex(), c.AppliedIndex()
 	if at := c.raft.LastContact(); s.State != "leader" && !at.IsZero() {
 		s.LastContact = time.Since(at)
 	}

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -109,22 +108,13 @@ func (c *Cluster) changeVoters(ctx context.Context) (again bool, err error) {
 func (c *Cluster) behind(ctx context.Context, node string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
-	conn, err := c.dial(ctx, node, ALPNForward)
+	b, err := c.askOnce(ctx, node, frameIndex, nil)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(rpcTimeout))
-	if _, err := conn.Write(appendFrame(nil, frame{kind: frameIndex})); err != nil {
-		return 0, err
-	}
-	f, err := readFrame(bufio.NewReader(conn), maxFrame)
-	if err != nil {
-		return 0, err
-	}
-	if f.kind != frameOK || len(f.body) != 8 {
+	if len(b) != 8 {
 		return 0, errFrame
 	}
-	applied, want := binary.BigEndian.Uint64(f.body), c.raft.CommitIndex()
+	applied, want := binary.BigEndian.Uint64(b), c.raft.CommitIndex()
 	return want - min(want, applied), nil
 }

@@ -1,0 +1,120 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// fsm drives the Machine for raft, and before raft runs: a node that starts shows at once what it knows to be agreed on, without
+// waiting for a quorum. For that it restores the newest snapshot and replays the log as far as it is known to be committed, and then
+// skips what raft brings a second time. (Raft 1.8.0 has an option for this, RestoreCommittedLogs. It forgets the voters that stand in
+// the entries that it replays, and its queue holds only so many.)
+//
+// A snapshot on disk is the index of its last command, 8 bytes, and then the machine's.
+type fsm struct {
+	m       Machine
+	store   *store
+	applied atomic.Uint64 // the last command that the machine has carried out
+
+	// Of raft's goroutine that applies.
+	replayed uint64 // commands up to here were applied before raft ran
+	fed      uint64 // the last command that raft has brought
+}
+
+var errAhead = errors.New("what was replayed at the start is not all confirmed yet")
+
+// replay brings the machine to what is known to be agreed on. It runs before raft does.
+func (f *fsm) replay(snaps raft.SnapshotStore) error {
+	metas, err := snaps.List()
+	if err != nil {
+		return err
+	}
+	var from uint64
+	if len(metas) > 0 {
+		_, r, err := snaps.Open(metas[0].ID)
+		if err != nil {
+			return fmt.Errorf("snapshot %s: %w", metas[0].ID, err)
+		}
+		if err := f.Restore(r); err != nil {
+			return fmt.Errorf("snapshot %s: %w", metas[0].ID, err)
+		}
+		from = metas[0].Index
+	}
+	to, err := f.store.commitIndex()
+	if err != nil {
+		return err
+	}
+	for i := from + 1; i <= to; i++ {
+		var l raft.Log
+		if err := f.store.GetLog(i, &l); err != nil {
+			return fmt.Errorf("log entry %d: %w", i, err)
+		}
+		if l.Type == raft.LogCommand {
+			f.m.Apply(l.Index, l.Data)
+			f.replayed = l.Index
+			f.applied.Store(l.Index)
+		}
+	}
+	return nil
+}
+
+func (f *fsm) Apply(l *raft.Log) any {
+	f.fed = l.Index
+	if l.Index <= f.replayed {
+		return nil // nobody waits for it: it was committed before this process began
+	}
+	result := f.m.Apply(l.Index, l.Data)
+	f.applied.Store(l.Index)
+	f.store.stageCommit(l.Index)
+	return result
+}
+
+func (f *fsm) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	var head [8]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	if err := f.m.Restore(r); err != nil {
+		return err
+	}
+	f.replayed = 0
+	f.applied.Store(binary.BigEndian.Uint64(head[:]))
+	return nil
+}
+
+// Snapshot refuses while the machine is ahead of what raft has brought: raft would label the snapshot with too low an index, and
+// commands would be applied twice after it.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.fed < f.replayed {
+		return nil, errAhead
+	}
+	s, err := f.m.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return fsmSnapshot{s, f.applied.Load()}, nil
+}
+
+type fsmSnapshot struct {
+	s     Snapshot
+	index uint64
+}
+
+func (s fsmSnapshot) Persist(sink raft.SnapshotSink) error {
+	_, err := sink.Write(binary.BigEndian.AppendUint64(nil, s.index))
+	if err == nil {
+		err = s.s.Persist(sink)
+	}
+	if err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (s fsmSnapshot) Release() { s.s.Release() }
