@@ -131,7 +131,7 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 		if err := g.open(); err != nil {
 			return err
 		}
-		g.devs = []string{"e2"}
+		g.devs, g.egress = []string{"e2"}, true
 		if !g.intact() {
 			t.Error("the gate was not put back")
 		}
@@ -168,10 +168,24 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 		return len(addrs) == 1
 	})
 
+	// The holder's agent is replaced by another: it says so, and the address stays where it is meanwhile.
+	before, heir := n[1].get()
+	n[1].tell(order{Leave: true})
+	n[1].cmd.Wait()
+	start = time.Now()
+	n[1].start(false)
+	n[1].tell(order{Setup: l.setup(1)})
+	l.until("the new agent is served", func() bool {
+		s, pid := n[1].get()
+		return s.Connected && s.Fit && pid == heir && s.Held["public"].LeaseLeft > 0 && time.Since(start) > 300*time.Millisecond
+	})
+	if after, _ := n[1].get(); after.Held["public"].Since.Sub(before.Held["public"].Since).Abs() > 100*time.Millisecond {
+		t.Errorf("held since %v, was held since %v: the address was let go at the restart of the agent", after.Held["public"].Since, before.Held["public"].Since)
+	}
+
 	// A clean end: the agent closes, the guard lets go and ends.
-	_, guard1 = n[1].get()
 	n[1].tell(order{Close: true})
-	l.until("n1's guard has ended", func() bool { return syscall.Kill(guard1, 0) != nil })
+	l.until("n1's guard has ended", func() bool { return syscall.Kill(heir, 0) != nil })
 	if addrs, _ := n[1].link.AddrList(n[1].eth, unix.AF_INET); len(addrs) != 1 {
 		t.Errorf("after a clean end the link has %v", addrs)
 	}

@@ -22,7 +22,7 @@ import (
 //	  set live { type ipv4_addr; flags dynamic, timeout }
 //	  chain tick    ingress lo:   a datagram with our secret puts the address in it into live, for one of the times in gates
 //	  chain in-N    ingress dev:  an ARP request for one of vips that is not in live is dropped
-//	  chain out-N   egress dev:   an ARP frame from one of vips that is not in live is dropped
+//	  chain out-N   egress dev:   an ARP frame from one of vips that is not in live is dropped (Linux 5.16)
 //	}
 //
 // To open is one datagram to loopback, no netlink: a send that takes 3 µs and allocates nothing. The last chain also swallows
@@ -39,6 +39,8 @@ type gate struct {
 	devs []string
 	up   bool
 	why  string // that it is not up
+
+	egress bool // the out chains are there
 }
 
 const (
@@ -65,7 +67,12 @@ func (g *gate) String() string {
 
 // install makes the table for these VIPs on these interfaces. held are answered for until d from now without another tick.
 func (g *gate) install(vips []netip.Addr, devs []string, held []netip.Addr, d time.Duration) error {
+	g.egress = true
 	err := g.build(vips, devs, held, d)
+	if err != nil {
+		g.egress = false // before Linux 5.16 there is no such hook; the ingress half is the one that matters
+		err = g.build(vips, devs, held, d)
+	}
 	if err == nil {
 		err = g.prove()
 	}
@@ -121,6 +128,9 @@ func (g *gate) build(vips []netip.Addr, devs []string, held []netip.Addr, d time
 			&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{0, 1}},
 			&expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 4},
 		})
+		if !g.egress {
+			continue
+		}
 		g.arpChain(fmt.Sprintf("out-%d", i), nftables.ChainHookEgress, dev, known, live, []expr.Any{
 			&expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: 14, Len: 4},
 		})
@@ -128,7 +138,7 @@ func (g *gate) build(vips []netip.Addr, devs []string, held []netip.Addr, d time
 	if err := c.Flush(); err != nil {
 		g.conn.CloseLasting()
 		g.conn = nil
-		return fmt.Errorf("nftables (kernel 5.16 with the netdev family, and CAP_NET_ADMIN, are needed): %w", err)
+		return fmt.Errorf("nftables (the kernel's netdev family and CAP_NET_ADMIN are needed): %w", err)
 	}
 	return nil
 }
@@ -235,7 +245,11 @@ func (g *gate) intact() bool {
 			n++
 		}
 	}
-	return n == 1+2*len(g.devs)
+	want := 1 + len(g.devs)
+	if g.egress {
+		want += len(g.devs)
+	}
+	return n == want
 }
 
 // remove takes the table away.

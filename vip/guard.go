@@ -31,8 +31,9 @@ const (
 	watchEvery    = 10 * ms
 	reportEvery   = 500 * ms
 	checkEvery    = int64(time.Second) // interfaces, the gate's rules
-	batchMax      = 128                // packets of one kind per turn of the loop
-	spinGuard     = 100_000            // never wait for less than this, in ns, twice in a row
+	gateRetry     = int64(10 * time.Second)
+	batchMax      = 128     // packets of one kind per turn of the loop
+	spinGuard     = 100_000 // never wait for less than this, in ns, twice in a row
 )
 
 // guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
@@ -58,6 +59,7 @@ type guard struct {
 	frames  [][]frames
 	noDev   []string // as machine.vips: what was logged of a missing interface
 	setup   *Setup
+	refused *Setup         // could not be taken yet; tried again, since an address may come up later
 	failing map[int]string // VIPs whose removal failed
 
 	page   *page
@@ -66,12 +68,15 @@ type guard struct {
 	dogSay verdict
 	fit    fit
 	grace  int64 // the agent said that it will be back before this
+	relay  int64 // its successor is here, and until this has not said whether it is fit
 	orphan int64 // since when there is no agent
 
 	locked   bool
 	reportAt int64
 	checkAt  int64
 	watchAt  int64
+	gateAt   int64
+	rx       [wireMax]byte
 	dirty    bool
 	dropped  map[string]uint64 // heartbeats not taken, by reason
 
@@ -331,13 +336,12 @@ func (g *guard) retake() {
 
 // hearPeers drains the heartbeats.
 func (g *guard) hearPeers() {
-	var buf [wireMax]byte
 	for range batchMax {
-		n, err := unix.Read(g.udp, buf[:])
+		n, err := unix.Read(g.udp, g.rx[:])
 		if err != nil {
 			return // drained, or an ICMP error of an earlier send
 		}
-		why := g.codec.unpack(buf[:n], &g.in)
+		why := g.codec.unpack(g.rx[:n], &g.in)
 		if why == "" {
 			why = g.m.receive(g.now(), &g.in)
 		}
@@ -411,6 +415,19 @@ func (g *guard) check() {
 	}
 	if slices.Contains(g.devs, nil) {
 		g.findDevices()
+	}
+	if now := g.now(); !g.gate.up && now >= g.gateAt {
+		g.gateAt = now + gateRetry
+		g.installGate()
+	}
+	if g.refused != nil {
+		if s := g.refused; g.configure(s) == nil {
+			g.refused = nil
+			g.log.Info("setup taken after all")
+			if c := g.ctl.agent(); c != nil {
+				g.ctl.send(c, toAgent{Taken: true})
+			}
+		}
 	}
 	if now := g.now(); g.ctl.agent() == nil && g.grace < now && now-g.orphan > int64(g.opts.Linger) {
 		g.log.Info("no agent came back", "after", g.opts.Linger)

@@ -41,15 +41,17 @@ func (g *guard) hearGuest(c *guest) {
 			g.ctl.drop(c)
 			return
 		case m.Fit != nil:
-			g.fit = *m.Fit
+			g.fit, g.relay = *m.Fit, 0
 			g.watch(g.now())
 		case m.Detach != nil:
 			g.grace = g.now() + int64(min(max(m.Detach.Grace, 0), 5*time.Minute))
 			g.log.Info("agent leaves and will be back", "grace", m.Detach.Grace)
 		case m.Setup != nil:
 			answer := toAgent{Taken: true}
+			g.refused = nil
 			if err := g.configure(m.Setup); err != nil {
 				answer = toAgent{Problem: err.Error()}
+				g.refused = m.Setup
 				g.log.Error("setup not taken", "err", err)
 			}
 			g.ctl.send(c, answer)
@@ -90,9 +92,12 @@ func (g *guard) greet(c *guest, h *hello, fd int) {
 		g.proc.close()
 	}
 	now := g.now()
-	g.page, g.proc, c.attached, g.grace = p, openProcState(c.pid), true, 0
+	g.page, g.proc, c.attached = p, openProcState(c.pid), true
+	g.relay, g.grace = g.grace, 0
 	g.dog.attach(now)
-	g.fit = fit{Reason: "the agent has not said yet that the node is fit"}
+	if now >= g.relay {
+		g.fit = fit{Reason: "the agent has not said yet that the node is fit"}
+	}
 	g.ctl.send(c, toAgent{Welcome: &welcome{Protocol: controlProtocol, PID: os.Getpid()}})
 	g.log.Info("agent attached", "pid", c.pid)
 	g.dirty = true
@@ -134,6 +139,8 @@ func (g *guard) watch(now int64) {
 	switch {
 	case v != agentFine:
 		g.m.local(now, v == agentCrashes, false, v.String())
+	case now < g.relay: // as its predecessor left it
+		g.m.local(now, true, g.fit.Fit, g.fit.Reason)
 	case g.page.word(lineFit).Load() != 1:
 		g.m.local(now, true, false, g.fit.Reason)
 	default:

@@ -50,6 +50,7 @@ type order struct {
 	Fit   bool
 	Close bool
 	Hang  bool // loop 0 stops to stamp
+	Leave bool // the agent ends and says that it will be back
 }
 
 // playNode is an agent with one loop, led through stdin. It prints each State.
@@ -95,6 +96,9 @@ func playNode(dir string) error {
 			a.SetFit(o.Fit, o.Unfit)
 		case o.Hang:
 			close(hang)
+		case o.Leave:
+			a.Detach(5 * time.Second)
+			return nil
 		case o.Close:
 			a.Close()
 			return nil

@@ -431,6 +431,33 @@ func TestNeverTwoHoldersWithoutAGateWhileGuardsRun(t *testing.T) {
 	}
 }
 
+// A voter that restarts has forgotten its promise. The holder that it made it to is cut off and knows nothing of the successor;
+// only the voter's silence keeps the two apart.
+func TestRestartedVoterKeepsThePromisesOfItsFormerLife(t *testing.T) {
+	for seed := range uint64(20) {
+		w := newWorld(t, seed, 3)
+		for _, n := range w.nodes {
+			n.tell()
+			n.act()
+		}
+		w.run(1500 * ms)
+		w.place(0, 0, 1)
+		w.run(200*ms + int64(seed)*ms)
+		if !w.nodes[0].answers(0) {
+			t.Fatal("the first holder does not hold")
+		}
+		for j := range w.nodes {
+			w.cut[[2]int{0, j}], w.cut[[2]int{j, 0}] = true, true
+		}
+		w.nodes[2].boot()
+		w.place(0, 1, 1)
+		w.run(maxPromise + 500*ms) // check fails the test if both answer
+		if !w.nodes[1].answers(0) {
+			t.Errorf("seed %d: the successor never answers", seed)
+		}
+	}
+}
+
 // How long clients wait, in virtual time: the guards' share of the promises that issue and design make.
 func TestFailoverIsFast(t *testing.T) {
 	for _, c := range []struct {

@@ -21,7 +21,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 //	agent up|down                    fit [why not]        link up|down
 //	place NODE EPOCH [first]         a setup with this placement (EPOCH is the log index)
 //	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted, agent fit
-//	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing)
+//	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
 //	chat DURATION NODE [WORD..]      advance, while NODE answers every heartbeat of ours like that; several with +
 //	advance DURATION                 time passes, ticks are served
 //	stop DURATION                    time passes and the guard does not run
@@ -189,6 +189,10 @@ func (s *script) hear(f []string) {
 			}
 		case strings.HasPrefix(w, "suspects="):
 			msg.views[0], msg.nviews = view{node: idOf(w[9:]), suspect: true}, 1
+		case strings.HasPrefix(w, "echo=-"):
+			var n uint64
+			fmt.Sscan(w[6:], &n)
+			msg.echoSeq -= n
 		case strings.HasPrefix(w, "life="):
 			fmt.Sscan(w[5:], new(int))
 			s.lives[node]++
