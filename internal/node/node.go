@@ -182,9 +182,9 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	case err = <-failed:
 		n.log.Error("node ends", "why", err)
 	}
-	n.guard.Close()
 	end()
 	wg.Wait()
+	n.guard.Close() // after the loops: they stamp their progress in memory that it gives back
 	return errors.Join(err, n.cluster.Close())
 }
 

@@ -50,7 +50,7 @@ func (n *Node) report() api.NodeReport {
 	if n.engine != nil {
 		n.reportTraffic(&r, view)
 	}
-	r.Alarms = n.alarms(guard, running, disk)
+	r.Alarms = n.alarms(view, guard, running, disk)
 	return r
 }
 
@@ -96,7 +96,10 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 	}
 	for _, b := range stats.Backends {
 		for _, s := range b.Servers {
-			v := verdicts[healthcheck.Key{Backend: b.Name, Server: s.Name}]
+			v, seen := verdicts[healthcheck.Key{Backend: b.Name, Server: s.Name}]
+			if !seen {
+				v.Up = true // as the engine takes it, until a probe has said something
+			}
 			sr := api.ServerReport{
 				Backend: b.Name, Server: s.Name, Checked: checked[b.Name], Up: v.Up, Since: v.Since, Why: v.Why, LatencyMs: millis(v.LastLatency),
 				Active: s.Active, Requests: s.Requests,
@@ -132,7 +135,7 @@ func (n *Node) reportTables() []api.TableReport {
 }
 
 // alarms are what needs a human on this node, with the next command to type.
-func (n *Node) alarms(guard vip.State, running api.Running, disk error) []api.Alarm {
+func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, disk error) []api.Alarm {
 	var as []api.Alarm
 	add := func(s api.Severity, hint, format string, args ...any) {
 		as = append(as, api.Alarm{Severity: s, Node: n.conf.Name, What: fmt.Sprintf(format, args...), Hint: hint})
@@ -142,12 +145,12 @@ func (n *Node) alarms(guard vip.State, running api.Running, disk error) []api.Al
 			"` on another node and join again", "the disk failed, and this node acknowledges nothing any more: %v", disk)
 	}
 	if running.Error != "" {
-		add(api.Critical, "`skein show` shows the configuration, `skein plan FILE` what another one would change",
+		add(api.Critical, "mend the cause, then `skein show > FILE; skein apply FILE` makes this node try again",
 			"revision %d is not in force here: %s", running.Tried, running.Error)
 	}
 	if !guard.Connected {
 		add(api.Critical, "see guard.log in the data directory", "no guard: this node can hold no address: %s", guard.Problem)
-	} else if n.conf.Role == config.Balancer && guard.Gate != "" && guard.Gate != "nftables" {
+	} else if n.conf.Role == config.Balancer && len(view.Scope.VIPs) > 0 && guard.Gate != "" && guard.Gate != "nftables" {
 		add(api.Warning, "load nf_tables on this host", "a stopped guard's address would be answered for until its lifetime ends: %s", guard.Gate)
 	}
 	for _, c := range guard.Conflicts {
