@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skeinlb/skein/state"
+)
+
+// memNet is a network in memory. An address that is cut neither sends nor receives, and what it had open hangs.
+type memNet struct {
+	mu  sync.Mutex
+	tcp map[netip.AddrPort]*memListener
+	udp map[netip.AddrPort]*memPacket
+	cut map[netip.Addr]bool
+}
+
+func newMemNet() *memNet {
+	return &memNet{tcp: map[netip.AddrPort]*memListener{}, udp: map[netip.AddrPort]*memPacket{}, cut: map[netip.Addr]bool{}}
+}
+
+// at is the network as the host of that address sees it.
+func (m *memNet) at(a netip.Addr) Network { return memHost{m, a} }
+
+func (m *memNet) blocked(a, b netip.Addr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return a != b && (m.cut[a] || m.cut[b])
+}
+
+func (m *memNet) setCut(a netip.Addr, cut bool) {
+	m.mu.Lock()
+	m.cut[a] = cut
+	m.mu.Unlock()
+}
+
+type memHost struct {
+	m    *memNet
+	addr netip.Addr
+}
+
+type memListener struct {
+	m    *memNet
+	addr netip.AddrPort
+	ch   chan net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+func (h memHost) Listen(a netip.AddrPort) (net.Listener, error) {
+	l := &memListener{m: h.m, addr: a, ch: make(chan net.Conn), done: make(chan struct{})}
+	h.m.mu.Lock()
+	h.m.tcp[a] = l
+	h.m.mu.Unlock()
+	return l, nil
+}
+
+func (l *memListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ch:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+func (l *memListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+func (l *memListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.addr) }
+
+func (h memHost) Dial(ctx context.Context, a netip.AddrPort) (net.Conn, error) {
+	h.m.mu.Lock()
+	l := h.m.tcp[a]
+	h.m.mu.Unlock()
+	if h.m.blocked(h.addr, a.Addr()) {
+		<-ctx.Done() // a SYN that nobody answers
+		return nil, ctx.Err()
+	}
+	if l == nil {
+		return nil, errors.New("connection refused")
+	}
+	near, far := net.Pipe()
+	select {
+	case l.ch <- &memConn{far, h.m, a.Addr(), h.addr}:
+		return &memConn{near, h.m, h.addr, a.Addr()}, nil
+	case <-l.done:
+		return nil, errors.New("connection refused")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// memConn loses what is written while one of its ends is cut; a stream that lost something is dead, as far as TLS is concerned.
+type memConn struct {
+	net.Conn
+	m           *memNet
+	local, peer netip.Addr
+}
+
+func (c *memConn) Write(b []byte) (int, error) {
+	if c.m.blocked(c.local, c.peer) {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+func (c *memConn) LocalAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.local, 1))
+}
+func (c *memConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.peer, 1))
+}
+
+type memDatagram struct {
+	b    []byte
+	from net.Addr
+}
+
+type memPacket struct {
+	m    *memNet
+	addr netip.AddrPort
+	ch   chan memDatagram
+	done chan struct{}
+	once sync.Once
+}
+
+func (h memHost) ListenPacket(a netip.AddrPort) (net.PacketConn, error) {
+	p := &memPacket{m: h.m, addr: a, ch: make(chan memDatagram, 64), done: make(chan struct{})}
+	h.m.mu.Lock()
+	h.m.udp[a] = p
+	h.m.mu.Unlock()
+	return p, nil
+}
+
+func (p *memPacket) ReadFrom(b []byte) (int, net.Addr, error) {
+	select {
+	case d := <-p.ch:
+		return copy(b, d.b), d.from, nil
+	case <-p.done:
+		return 0, nil, net.ErrClosed
+	}
+}
+
+func (p *memPacket) WriteTo(b []byte, to net.Addr) (int, error) {
+	a := to.(*net.UDPAddr).AddrPort()
+	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	p.m.mu.Lock()
+	q := p.m.udp[a]
+	p.m.mu.Unlock()
+	if q == nil || p.m.blocked(p.addr.Addr(), a.Addr()) {
+		return len(b), nil
+	}
+	select {
+	case q.ch <- memDatagram{append([]byte(nil), b...), net.UDPAddrFromAddrPort(p.addr)}:
+	default:
+	}
+	return len(b), nil
+}
+func (p *memPacket) Close() error                     { p.once.Do(func() { close(p.done) }); return nil }
+func (p *memPacket) LocalAddr() net.Addr              { return net.UDPAddrFromAddrPort(p.addr) }
+func (p *memPacket) SetDeadline(time.Time) error      { return nil }
+func (p *memPacket) SetReadDeadline(time.Time) error  { return nil }
+func (p *memPacket) SetWriteDeadline(time.Time) error { return nil }
+
+// A whole cluster in virtual time: three nodes, the leader is cut off. It steps down by its lease, and takes no more writes; the
+// others elect by raft's own timers and go on; after the heal all agree.
+func TestClusterInVirtualTime(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		network := newMemNet()
+		var nodes []*node
+		start := func(name, ip string, join *node) *node {
+			addr := netip.MustParseAddr(ip)
+			n := &node{t: t, name: name, dir: filepath.Join(dir, name), addr: netip.AddrPortFrom(addr, 7940)}
+			n.change = func(o *Options) { o.Network = network.at(addr) }
+			nc := n.newcomer()
+			nc.Network = network.at(addr)
+			var err error
+			if join == nil {
+				_, err = Found(nc)
+			} else {
+				var token string
+				if token, err = join.CreateToken(t.Context(), state.Balancer, time.Hour, 1); err == nil {
+					_, err = Join(t.Context(), nc, join.addr, token)
+				}
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			nodes = append(nodes, n.start())
+			return n
+		}
+		a := start("a", "198.18.0.1", nil)
+		wait(t, "founder leads", a.Leadership(), func(l Leadership) bool { return l.Barrier })
+		wait(t, "cluster is founded", a.machine.Views(), func(v *state.View) bool { return v.Founded() })
+		start("b", "198.18.0.2", a)
+		start("c", "198.18.0.3", a)
+		for _, n := range nodes {
+			wait(t, "three voters", n.Members(), func(ms []Member) bool {
+				return memberOf(ms, "a").Voter && memberOf(ms, "b").Voter && memberOf(ms, "c").Voter
+			})
+		}
+		a.tick(1)
+
+		network.setCut(a.addr.Addr(), true)
+		cut := time.Now()
+		wait(t, "the leader steps down", a.Leadership(), func(l Leadership) bool { return !l.Self })
+		if took := time.Since(cut); took > time.Second {
+			t.Errorf("the leader led for %v after it was cut off", took)
+		}
+		next := leaderOf(t, nodes[1:]...)
+		next.tick(10)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if _, _, err := a.Propose(ctx, state.Encode(state.Tick{ElapsedMs: 100})); err == nil {
+			t.Error("a proposal was taken by the side without a quorum")
+		}
+		cancel()
+		network.setCut(a.addr.Addr(), false)
+		index := nodes[1].tick(1000)
+		for _, n := range nodes {
+			n.applied(index)
+			if got := n.machine.LogTime(); got != 1011 {
+				t.Errorf("%s: log time %d, want 1011", n.name, got)
+			}
+		}
+		time.Sleep(10 * time.Second) // of quiet
+		if l := next.Leadership().Get(); !l.Self {
+			t.Errorf("leadership moved without need: %+v", l)
+		}
+		for _, n := range nodes {
+			n.stop()
+		}
+	})
+}
