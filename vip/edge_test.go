@@ -1,9 +1,13 @@
 package vip
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -183,10 +187,58 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 		t.Errorf("held since %v, was held since %v: the address was let go at the restart of the agent", after.Held["public"].Since, before.Held["public"].Since)
 	}
 
+	// A second guard in the same namespace is refused, and says why.
+	if err := inNS(n[1].ns, func() error {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+		cmd.Env = append(os.Environ(), "SKEIN_VIP_PART=guard")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "another guard runs in this network namespace") {
+			t.Errorf("a second guard: %v\n%s", err, out)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	// What a guard costs while it holds.
+	used, since := cpuTime(heir), time.Now()
+	time.Sleep(time.Second)
+	t.Logf("the holder's guard uses %.2f %% of a core, %d kB of memory", 100*(cpuTime(heir)-used).Seconds()/time.Since(since).Seconds(), residentKB(heir))
+
+	// The agent alone is stopped, and goes on.
+	start = time.Now()
+	n[1].cmd.Process.Signal(syscall.SIGSTOP)
+	l.until("n0 knows that n1's agent is stopped", func() bool { s, _ := n[0].get(); return s.Peers["n1"].ConfirmedDead })
+	t.Logf("agent stopped: confirmed after %v", time.Since(start))
+	n[1].cmd.Process.Signal(syscall.SIGCONT)
+	l.until("n1 is fit again", func() bool { s, _ := n[0].get(); return s.Peers["n1"].Fit && !s.Peers["n1"].ConfirmedDead })
+
 	// A clean end: the agent closes, the guard lets go and ends.
 	n[1].tell(order{Close: true})
 	l.until("n1's guard has ended", func() bool { return syscall.Kill(heir, 0) != nil })
 	if addrs, _ := n[1].link.AddrList(n[1].eth, unix.AF_INET); len(addrs) != 1 {
 		t.Errorf("after a clean end the link has %v", addrs)
 	}
+}
+
+// cpuTime is what a process has used so far, in ticks of 10 ms.
+func cpuTime(pid int) time.Duration {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	var user, system int64
+	if len(f) > 12 {
+		fmt.Sscan(f[11], &user)
+		fmt.Sscan(f[12], &system)
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func residentKB(pid int) (kb int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			fmt.Sscan(rest, &kb)
+		}
+	}
+	return kb
 }
