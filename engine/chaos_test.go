@@ -65,7 +65,6 @@ func rude(c net.Conn) {
 		case "garbage":
 			c.Write(body)
 			return
-			return
 		case "idle-close": // pretends to keep the connection
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)
 			c.Write(body)

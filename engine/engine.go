@@ -46,12 +46,12 @@ type Engine struct {
 	log     *slog.Logger
 	workers []*proxy.Worker
 
-	plan atomic.Pointer[plan.Plan]
+	plan    atomic.Pointer[plan.Plan]
+	running atomic.Bool // set once, under mu
 
 	mu sync.Mutex
 	// mu guards the following, and makes changes follow one another. It is not held while a loop works for a request.
 	listeners map[addr]*listener
-	running   bool
 	draining  bool
 	ended     bool
 }
@@ -103,7 +103,7 @@ func New(o Options) (*Engine, error) {
 func (e *Engine) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	e.mu.Lock()
-	e.running = true
+	e.running.Store(true)
 	e.mu.Unlock()
 	for _, w := range e.workers {
 		loops.Go(w.Run)
@@ -126,7 +126,7 @@ var errEnded = errors.New("the engine has ended")
 // what is theirs is ours.
 func (e *Engine) each(f func(*proxy.Worker) error) error {
 	errs := make([]error, len(e.workers))
-	if !e.running {
+	if !e.running.Load() {
 		for i, w := range e.workers {
 			errs[i] = f(w)
 		}
@@ -139,17 +139,24 @@ func (e *Engine) each(f func(*proxy.Worker) error) error {
 			errs[i] = f(w)
 			done.Done()
 		}
-		for !w.Post(run) {
-			if w.Ended() {
-				errs[i] = errEnded
-				done.Done()
-				break
-			}
-			time.Sleep(time.Millisecond) // its mailbox is full; the control plane can wait
+		if !post(w, run) {
+			errs[i] = errEnded
+			done.Done()
 		}
 	}
 	done.Wait()
 	return errors.Join(errs...)
+}
+
+// post has f run on w's loop. It returns false, without f, when that has ended.
+func post(w *proxy.Worker, f func()) bool {
+	for !w.Post(f) {
+		if w.Ended() {
+			return false
+		}
+		time.Sleep(time.Millisecond) // its mailbox is full; the control plane can wait
+	}
+	return true
 }
 
 // Check reports whether c could be applied as far as that can be known without opening a socket.
@@ -211,14 +218,12 @@ func (e *Engine) SetUsable(backend, server string, usable bool) {
 		return
 	}
 	e.log.Info("server usable", "backend", backend, "server", server, "usable", usable)
-	for _, w := range e.workers {
-		w.Post(func() {
-			if !usable {
-				w.Down(s.Live, b.CloseOnDown)
-			}
-			w.Rouse()
-		})
-	}
+	e.tell(func(w *proxy.Worker) {
+		if !usable {
+			w.Down(s.Live, b.CloseOnDown)
+		}
+		w.Rouse()
+	})
 }
 
 // SetAdmin says what the operator wants of a server; it outranks health. weight outranks the file's; -1: the file's holds.
@@ -231,13 +236,21 @@ func (e *Engine) SetAdmin(backend, server string, state plan.Admin, weight int) 
 	if old := plan.Admin(s.Admin.Swap(uint32(state))); old != state {
 		e.log.Info("server admin state", "backend", backend, "server", server, "old", old, "new", state, "weight", weight)
 	}
+	e.tell(func(w *proxy.Worker) {
+		if state == plan.Disabled {
+			w.Down(s.Live, false)
+		}
+		w.Rouse()
+	})
+}
+
+// tell has every loop call f soon. Loops that do not run yet have nothing to which f could matter.
+func (e *Engine) tell(f func(*proxy.Worker)) {
+	if !e.running.Load() {
+		return
+	}
 	for _, w := range e.workers {
-		w.Post(func() {
-			if state == plan.Disabled {
-				w.Down(s.Live, false)
-			}
-			w.Rouse()
-		})
+		post(w, func() { f(w) })
 	}
 }
 

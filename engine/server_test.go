@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -356,5 +357,31 @@ func TestOnDownCloseEndsSessions(t *testing.T) {
 		if _, err := io.ReadFull(c, b); string(b) != "yo" {
 			t.Errorf("without on_down the session got %q, %v", b, err)
 		}
+	}
+}
+
+func TestOutOfDescriptorsPausesAcceptingAndGoesOn(t *testing.T) {
+	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", named(t, "ok")) })
+	r.get("")
+	held := r.dial() // its descriptor on our side is open, and accepted by nobody yet: nothing was sent
+	var limit, low syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	low = limit
+	low.Cur = 3 // below what is open: no new descriptor at all
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Skipf("this process may not change its limit of descriptors: %v", err)
+	}
+	io.WriteString(held, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	waitFor(t, "a pause", func() bool { return r.e.Stats().Loops[0].Pauses > 0 })
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if resp, body := answer(t, bufio.NewReader(held), "GET"); body != "ok" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+	if n := r.failures(plan.OutOfDescriptors); n == 0 {
+		t.Errorf("not counted")
 	}
 }

@@ -61,22 +61,12 @@ func (w *Worker) Down(live *plan.Live, sessions bool) {
 	for s := p.all; s != nil; {
 		next := s.next
 		if c := s.c; c != nil {
-			w.count(c.front, plan.MarkedDown)
-			w.failMarked(c)
+			c.page(502, plan.MarkedDown, h1.OK)
+			c.settle()
 		}
 		s = next
 	}
 	w.Rouse()
-}
-
-// failMarked ends a client's exchange because its server is down: with an answer, if none is on its way.
-func (w *Worker) failMarked(c *client) {
-	if c.state == clientBusy && !c.x.answered && !c.tcp() {
-		c.page(502, plan.MarkedDown, h1.OK)
-		c.settle()
-		return
-	}
-	c.drop(true)
 }
 
 // Rouse looks after the queues again: a server may have become usable, or not.
@@ -104,7 +94,7 @@ func (w *Worker) offer() {
 			continue
 		}
 		if !o.loop.Post(func() { o.roused.Store(false); o.Rouse() }) {
-			o.roused.Store(false) // its mailbox is full: it has 4096 other reasons to look around
+			o.roused.Store(false) // its mailbox is full; the next place that is freed is offered again
 		}
 	}
 }

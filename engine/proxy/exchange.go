@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/h1"
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
@@ -28,6 +29,7 @@ type exchange struct {
 	tried   uint64 // servers that cannot be reached, by index
 	retries int
 	reason  plan.Failure // why the last server could not be reached
+	failed  bool         // just now
 	fresh   bool         // no idle connection: one has just failed
 	waiting bool         // for a place on a server that is full
 	hash    uint64
@@ -152,7 +154,9 @@ func (c *client) keep(rest []byte) {
 // classify finds out where stickiness and balancing want the request.
 func (x *exchange) classify(c *client, q *h1.Request) {
 	b := x.backend
-	x.hash = plan.HashAddr(c.addr)
+	if b.Balance == config.SourceHash {
+		x.hash = plan.HashAddr(c.addr)
+	}
 	switch {
 	case b.StickyCookie != nil:
 		if v := q.Cookie(b.StickyCookie.Name); v != nil {
@@ -181,9 +185,22 @@ func (c *client) dispatch(out []byte) {
 	w, x := c.w, &c.x
 	for {
 		s := x.pick(w)
+		if s == nil && x.tried != 0 && x.retries == 0 {
+			// Those tried were merely full, and the one that had a place has gone meanwhile.
+			x.tried = 0
+			if s = x.pick(w); s != nil {
+				x.req = w.retain(x.req, out)
+				w.enqueue(c, s)
+				return
+			}
+		}
 		if s == nil {
-			c.noServer()
+			c.nobody()
 			return
+		}
+		if x.failed {
+			x.failed = false
+			x.backend.Stats.Loop(w.id).Retries.Add(1)
 		}
 		p := w.pool(s, x.backend)
 		if !x.fresh {

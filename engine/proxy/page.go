@@ -119,8 +119,14 @@ func (c *client) answer(status int, out []byte) {
 // tcp says that the client speaks no HTTP with us.
 func (c *client) tcp() bool { return c.front.Mode == config.TCP }
 
-// noServer answers when no server of the backend may be used.
-func (c *client) noServer() { c.page(503, plan.NoServer, h1.OK) }
+// nobody answers when there is no server to turn to: none may be used, or those that may could not be reached.
+func (c *client) nobody() {
+	if c.x.retries > 0 {
+		c.unreachable()
+		return
+	}
+	c.page(503, plan.NoServer, h1.OK)
+}
 
 // unreachable answers when no server could be connected to.
 func (c *client) unreachable() { c.page(503, c.x.reason, h1.OK) }

@@ -130,24 +130,17 @@ func (c *client) connect(p *pool) bool {
 	return true
 }
 
-// retryElsewhere says whether another server may be tried after s could not be reached.
+// retryElsewhere says whether another server may be tried, if there is one, after s could not be reached.
 func (c *client) retryElsewhere(s *plan.Server) bool {
 	x := &c.x
 	x.tried |= s.Bit()
-	if x.retries >= x.backend.Retries {
-		return false
-	}
-	if x.backend.Pick(c.w.id, x.hash, x.tried) == nil {
-		return false
-	}
 	x.retries++
-	x.backend.Stats.Loop(c.w.id).Retries.Add(1)
-	return true
+	return x.retries <= x.backend.Retries
 }
 
 // failed notes that target could not be reached.
 func (c *client) failed(target *plan.Server, kind plan.Failure) {
-	c.x.reason = kind
+	c.x.reason, c.x.failed = kind, true
 	c.w.failure(target, kind)
 }
 

@@ -16,14 +16,14 @@ type queue struct {
 	due         bool // a place may have become free: look at the end of the iteration
 }
 
-// tryElsewhere says whether another server of the backend has a place, and marks s as tried if so. A client that is stuck to s
-// waits for s.
+// tryElsewhere says whether another server of s's kind has a place, and marks s as tried if so. A client that is stuck to s
+// waits for s; and that primaries are busy does not bring backups into play.
 func (x *exchange) tryElsewhere(s *plan.Server) bool {
 	if s == x.stuck {
 		return false
 	}
 	for _, o := range x.backend.Servers {
-		if o != s && x.tried&o.Bit() == 0 && o.TakesNew() && hasPlace(o) {
+		if o != s && o.Backup == s.Backup && x.tried&o.Bit() == 0 && o.TakesNew() && hasPlace(o) {
 			x.tried |= s.Bit()
 			return true
 		}
