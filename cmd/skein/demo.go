@@ -32,7 +32,7 @@ var demoVIP = netip.MustParseAddr("198.18.0.100")
 
 // demoCommand is `skein demo`: the main job on one machine, with nothing to install.
 func (c *cli) demoCommand() *cobra.Command {
-	var keep bool
+	var keep, shell bool
 	cmd := &cobra.Command{
 		Use:     "demo",
 		GroupID: groupNode,
@@ -41,16 +41,19 @@ func (c *cli) demoCommand() *cobra.Command {
 balancers with a virtual address between them, three web servers, and a client that opens 250 fresh connections a second.
 Then kill the holder, cut another off, heal it, change the configuration under load, and show what the client saw.
 
+With --shell nothing is killed: you get a shell on the client, to do it yourself.
+
 Nothing of this machine's own network is touched, and nothing is left behind.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := lab.Enter(); err != nil {
 				return failf("", "%v", err)
 			}
-			return c.demo(cmd.Context(), keep)
+			return c.demo(cmd.Context(), keep, shell)
 		},
 	}
 	cmd.Flags().BoolVar(&keep, "keep-logs", false, "leave the nodes' logs and data on disk and say where")
+	cmd.Flags().BoolVar(&shell, "shell", false, "give me a shell in that world instead of the performance")
 	return cmd
 }
 
@@ -101,9 +104,7 @@ type demo struct {
 	doing string // shown in the live line
 }
 
-func (c *cli) demo(ctx context.Context, keep bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, demoTime, fmt.Errorf("the demo did not end within %v", demoTime))
-	defer cancel()
+func (c *cli) demo(ctx context.Context, keep, shell bool) error {
 	dir, err := os.MkdirTemp("", "skein-demo-")
 	if err != nil {
 		return err
@@ -126,16 +127,22 @@ func (c *cli) demo(ctx context.Context, keep bool) error {
 		return err
 	}
 	d.fleet = &fleet.Fleet{World: d.world, Binary: binary, Dir: dir}
-	if err := d.perform(ctx); err != nil {
+	play := d.perform
+	if shell {
+		play = d.shell
+	}
+	if err := play(ctx); err != nil {
 		for _, n := range d.fleet.Nodes() {
 			fmt.Fprintf(c.errOut, "--- the last lines of %s's log\n%s\n", n.Name, n.LogTail(8))
 		}
-		return failf("`skein doctor` and --keep-logs may tell more", "%v", err)
+		return failf("--keep-logs leaves the nodes' logs on disk; `make doctor` says what this machine lacks", "%v", err)
 	}
 	return nil
 }
 
 func (d *demo) perform(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, demoTime, fmt.Errorf("the demo did not end within %v", demoTime))
+	defer cancel()
 	if err := d.build(ctx); err != nil {
 		return err
 	}
