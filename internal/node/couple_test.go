@@ -1,0 +1,151 @@
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/vip"
+)
+
+// A summary must fit into gossip's metadata however many servers are down, and say how many it left out.
+func TestASummaryOfManyDeadServersFitsAndCountsTheRest(t *testing.T) {
+	verdicts := map[healthcheck.Key]healthcheck.Verdict{{Backend: "up", Server: "s"}: {Up: true}}
+	for i := range 100 {
+		verdicts[healthcheck.Key{Backend: "backend", Server: fmt.Sprintf("server%03d", i)}] = healthcheck.Verdict{}
+	}
+	b := summarize(verdicts)
+	var s summary
+	if err := json.Unmarshal(b, &s); err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > summaryMax || len(s.Down)+s.More != 100 || len(s.Down) == 0 {
+		t.Errorf("%d bytes, %d named, %d more; want at most %d bytes and 100 in all", len(b), len(s.Down), s.More, summaryMax)
+	}
+	if !slices.IsSorted(s.Down) {
+		t.Errorf("not in order: %v", s.Down)
+	}
+}
+
+func TestANodeStartsWithWhatMostOthersSee(t *testing.T) {
+	c, diags := config.Parse("t.hcl", []byte(`frontend "f" {
+  bind    = ["127.0.0.1"]
+  http    = 80
+  backend = "b"
+}
+backend "b" {
+  server "one" { address = "127.0.0.1:1" }
+  server "two" { address = "127.0.0.1:2" }
+}
+`))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	meta := func(down ...string) []byte { b, _ := json.Marshal(summary{Down: down}); return b }
+	members := []cluster.Member{
+		{Name: "self", Alive: true, Meta: meta("b/two")}, // its own old word does not count
+		{Name: "n1", Alive: true, Meta: meta("b/one")},
+		{Name: "n2", Alive: true, Meta: meta("b/one", "b/two", "gone/server")},
+		{Name: "n3", Alive: false, Meta: meta("b/two")}, // nor does a dead node's
+	}
+	got := seeds(members, "self", &state.View{Config: c})
+	want := map[healthcheck.Key]bool{{Backend: "b", Server: "one"}: false}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("seeds (-want +got):\n%s", d)
+	}
+}
+
+func TestTheGuardIsToldWhatTheViewSays(t *testing.T) {
+	c, diags := config.Parse("t.hcl", []byte("vip \"public\" {\n  address = \"198.51.100.100/24\"\n}\nfrontend \"f\" {\n  vip     = \"public\"\n  tcp     = 80\n"+
+		"  backend = \"b\"\n}\nbackend \"b\" {\n  server \"one\" { address = \"198.51.100.9:1\" }\n}\n"))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	at := func(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+	view := &state.View{
+		Index: 9, Cluster: state.Cluster{ID: "c1"}, Config: c, Keys: state.Keys{Heartbeat: [][]byte{make([]byte, 32)}},
+		Nodes: []state.Node{
+			{Name: "lb1", Advertise: at("198.51.100.1:7940"), Role: state.Balancer},
+			{Name: "lb2", Advertise: at("198.51.100.2:7940"), Role: state.Balancer},
+			{Name: "w", Advertise: at("198.51.100.3:7940"), Role: state.Witness},
+		},
+		Placements: map[string]state.Placement{"public": {VIP: "public", Node: "lb2", Epoch: state.Epoch{Generation: 1, Index: 7}, First: true}},
+	}
+	self := &config.Node{Name: "lb1", Advertise: netip.MustParseAddr("198.51.100.1"), Port: 7940, Interface: "eth1", Role: config.Balancer}
+	got := setup(self, view, cluster.VoterSet{Names: []string{"lb1", "w"}, Index: 5})
+	want := vip.Setup{
+		Self: "lb1", ClusterID: "c1", Keys: view.Keys.Heartbeat, Listen: at("198.51.100.1:7941"), SelfVoter: true, VotersIndex: 5, Applied: 9,
+		Peers: []vip.Peer{
+			{Name: "lb2", Addr: at("198.51.100.2:7941")},
+			{Name: "w", Addr: at("198.51.100.3:7941"), Voter: true, Witness: true},
+		},
+		VIPs:       []vip.VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("198.51.100.100/24")}, Interface: "eth1"}},
+		Placements: []vip.Placement{{VIP: "public", Node: "lb2", Epoch: vip.Epoch{Generation: 1, Index: 7}, First: true}},
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+		t.Errorf("setup (-want +got):\n%s", d)
+	}
+	if err := got.Check(); err != nil {
+		t.Errorf("the guard would refuse it: %v", err)
+	}
+}
+
+func TestWhoMayHold(t *testing.T) {
+	balancer, witness := &Node{conf: &config.Node{Role: config.Balancer}}, &Node{conf: &config.Node{Role: config.Witness}}
+	leaving := &Node{conf: &config.Node{Role: config.Balancer}}
+	leaving.draining.Store(true)
+	for _, c := range []struct {
+		name    string
+		node    *Node
+		running api.Running
+		disk    error
+		want    string // "": fit
+	}{
+		{"serves", balancer, api.Running{Revision: 3, Tried: 3}, nil, ""},
+		{"serves an older one than it should", balancer, api.Running{Revision: 3, Tried: 4, Error: "no port"}, nil, ""},
+		{"nothing yet", balancer, api.Running{}, nil, "no configuration runs yet"},
+		{"the first one failed", balancer, api.Running{Tried: 1, Error: "port 80 is taken"}, nil, "port 80 is taken"},
+		{"witness", witness, api.Running{Revision: 3}, nil, "a witness holds no addresses"},
+		{"stopping", leaving, api.Running{Revision: 3}, nil, "the agent is stopping"},
+		{"disk", balancer, api.Running{Revision: 3}, fmt.Errorf("fsync: EIO"), "fsync: EIO"},
+	} {
+		ok, why := c.node.fit(c.running, c.disk)
+		if ok != (c.want == "") || why != c.want {
+			t.Errorf("%s: fit %v, %q; want %q", c.name, ok, why, c.want)
+		}
+	}
+}
+
+// Two candidates at once split the votes, so those who can stand for election take turns, by name.
+func TestFollowersTakeTurnsByName(t *testing.T) {
+	alive := vip.PeerState{Voter: true, Alive: true, AgentAlive: true}
+	dead := vip.PeerState{Voter: true, Age: time.Second, ConfirmedDead: true}
+	peers := map[string]vip.PeerState{"a": dead, "b": alive, "d": alive, "e": {Alive: true, AgentAlive: true}}
+	for self, want := range map[string]int{"c": 1, "e2": 2} {
+		n := &Node{conf: &config.Node{Name: self}}
+		if got := n.rank("a", vip.State{Peers: peers}); got != want {
+			t.Errorf("rank of %s after a's death = %d, want %d: b and d vote and live, e does not vote", self, got, want)
+		}
+	}
+}
+
+func TestAddressesAsOperatorsTypeThem(t *testing.T) {
+	for in, want := range map[string]string{
+		"198.51.100.1": "198.51.100.1:7940", "198.51.100.1:8000": "198.51.100.1:8000", "198.51.100.1:0": "", "198.51.100.1:http": "",
+	} {
+		got, err := joinAddress(in)
+		if (err != nil) != (want == "") || err == nil && got.String() != want {
+			t.Errorf("joinAddress(%q) = %v, %v; want %q", in, got, err, want)
+		}
+	}
+}

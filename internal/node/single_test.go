@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// freePort returns a port of the loopback on which nothing listens now.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// A newcomer's first minute: a file, a request, a mistake that changes nothing, its correction, the end.
+func TestABadFileChangesNothingAndACorrectedOneTakesForce(t *testing.T) {
+	web := func(name string) *httptest.Server {
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }))
+	}
+	one, two := web("one"), web("two")
+	defer one.Close()
+	defer two.Close()
+	file := filepath.Join(t.TempDir(), "edge.hcl")
+	port := freePort(t)
+	write := func(format string, args ...any) {
+		t.Helper()
+		if err := os.WriteFile(file, fmt.Appendf(nil, format, args...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const text = `frontend "web" {
+  bind    = ["127.0.0.1"]
+  http    = %d
+  backend = "s"
+}
+backend "s" {
+  server "s1" { address = %q }
+}
+`
+	write(text, port, one.Listener.Addr())
+	s, diags, err := OpenSingle(file, slog.New(slog.DiscardHandler))
+	if err != nil || len(diags) > 0 {
+		t.Fatalf("OpenSingle: %v, %v", err, diags)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, time.Second) }()
+	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
+	if got := get(t, url); got != "one" {
+		t.Errorf("at first: %q, want one", got)
+	}
+
+	write(strings.Replace(text, "backend =", "backnd =", 1), port, two.Listener.Addr())
+	diags, err = s.Reload()
+	if err == nil || !strings.Contains(diags.Error(), `did you mean "backend"?`) {
+		t.Errorf("a file with a mistake: error %v, diagnostics %v", err, diags)
+	}
+	if got := get(t, url); got != "one" {
+		t.Errorf("after a bad file: %q, want one as before", got)
+	}
+
+	write(text, port, two.Listener.Addr())
+	if diags, err := s.Reload(); err != nil || len(diags) > 0 {
+		t.Errorf("a corrected file: %v, %v", err, diags)
+	}
+	if got := get(t, url); got != "two" {
+		t.Errorf("after a corrected file: %q, want two", got)
+	}
+
+	write("vip \"public\" {\n  address = \"198.51.100.10/24\"\n}\n" + "frontend \"web\" {\n  vip     = \"public\"\n  http    = 80\n  backend = \"s\"\n}\n" +
+		"backend \"s\" {\n  server \"s1\" { address = \"198.51.100.1:80\" }\n}\n")
+	if _, err := s.Reload(); err == nil || !strings.Contains(err.Error(), "needs a cluster") {
+		t.Errorf("a file with a vip: error %v, want one that says what it needs", err)
+	}
+
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if c, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		c.Close()
+		t.Error("after the end somebody still listens")
+	}
+}
