@@ -1,0 +1,228 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skeinlb/skein/internal/lab"
+	"github.com/skeinlb/skein/internal/lab/fleet"
+)
+
+// failure is one thing that can happen to the node that holds the address.
+type failure struct {
+	name string
+	do   func(*stage, *fleet.Node) error
+	undo func(*stage, *fleet.Node)
+	// Limits, held from 20 runs on; 0: none.
+	median, max time.Duration
+	twoHolders  time.Duration // for how long two may answer; 0: never
+}
+
+var failures = []failure{
+	{
+		name: "agent killed", median: 60 * time.Millisecond,
+		do:   func(_ *stage, n *fleet.Node) error { return n.Kill() },
+		undo: (*stage).restart,
+	},
+	{
+		name: "agent and guard killed",
+		do:   func(_ *stage, n *fleet.Node) error { return n.Host.Kill() },
+		undo: (*stage).restart,
+	},
+	{
+		name: "power off", median: 150 * time.Millisecond, max: 500 * time.Millisecond,
+		do: func(_ *stage, n *fleet.Node) error { return n.Host.PowerOff() },
+		undo: func(s *stage, n *fleet.Node) {
+			s.must(n.Host.PowerOn())
+			s.restart(n)
+		},
+	},
+	{
+		name: "agent stopped (SIGSTOP)",
+		do:   func(_ *stage, n *fleet.Node) error { return n.Agent().Signal(unix.SIGSTOP) },
+		undo: func(s *stage, n *fleet.Node) { s.must(n.Agent().Signal(unix.SIGCONT)) },
+	},
+	{
+		name: "agent and guard stopped (SIGSTOP)", twoHolders: 100 * time.Millisecond,
+		do:   func(_ *stage, n *fleet.Node) error { return n.Host.Signal(unix.SIGSTOP) },
+		undo: func(s *stage, n *fleet.Node) { s.must(n.Host.Signal(unix.SIGCONT)) },
+	},
+	{
+		name: "cut off from all",
+		do:   func(s *stage, n *fleet.Node) error { return s.world.Cut(n.Host) },
+		undo: func(s *stage, _ *fleet.Node) { s.must(s.world.Heal()) },
+	},
+	{
+		name: "cable unplugged",
+		do:   func(s *stage, n *fleet.Node) error { return s.world.Unplug(n.Host) },
+		undo: func(s *stage, _ *fleet.Node) { s.must(s.world.Heal()) },
+	},
+	{
+		// The client still reaches both sides: the case in which VRRP has two holders until it heals.
+		name: "cut off from the other nodes only",
+		do: func(s *stage, n *fleet.Node) error {
+			return s.world.Partition([]*lab.Host{n.Host}, s.others(n))
+		},
+		undo: func(s *stage, _ *fleet.Node) { s.must(s.world.Heal()) },
+	},
+	{
+		name: "nodes do not hear it (one way)",
+		do:   func(s *stage, n *fleet.Node) error { return s.oneWay(n, true) },
+		undo: func(s *stage, _ *fleet.Node) { s.must(s.world.Heal()) },
+	},
+	{
+		name: "it does not hear the nodes (one way)",
+		do:   func(s *stage, n *fleet.Node) error { return s.oneWay(n, false) },
+		undo: func(s *stage, _ *fleet.Node) { s.must(s.world.Heal()) },
+	},
+	{
+		name: "agent ended (SIGTERM)",
+		do:   func(_ *stage, n *fleet.Node) error { return n.Agent().Signal(unix.SIGTERM) },
+		undo: func(s *stage, n *fleet.Node) {
+			s.ended(n)
+			s.restart(n)
+		},
+	},
+}
+
+// oneWay cuts what n says to the other nodes, or what they say to n.
+func (s *stage) oneWay(n *fleet.Node, says bool) error {
+	for _, o := range s.others(n) {
+		from, to := n.Host, o
+		if !says {
+			from, to = to, from
+		}
+		if err := s.world.CutOneWay(from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestHolderFails plays every failure on whichever node holds the address. Each time another one must take over, the client
+// must be served again, and never may two nodes answer for the address, neither then nor when the failed one comes back.
+func TestHolderFails(t *testing.T) {
+	s := newStage(t)
+	report := newReport("failover")
+	for _, f := range failures {
+		t.Run(f.name, func(t *testing.T) {
+			s.t = t
+			for range *runs {
+				r := s.play(f)
+				report.add(f.name, r)
+				t.Logf("%s -> %s: outage %v, %d of %d requests failed %v, %d samples with two holders",
+					r.before, r.after, r.outage.Length().Round(100*time.Microsecond), r.outage.Failed, r.outage.Requests, r.outage.Errors, r.two)
+				if t.Failed() {
+					return
+				}
+			}
+			report.hold(t, f)
+		})
+		s.t = t
+		if t.Failed() {
+			break // what follows would start from a broken cluster
+		}
+	}
+	report.write(t)
+}
+
+// result is one run of one failure.
+type result struct {
+	before, after string
+	moved         time.Duration // until the wire showed a new holder
+	outage        lab.Outage
+	two           int
+	twoFor        time.Duration
+}
+
+// play lets one failure happen and mends it again.
+func (s *stage) play(f failure) result {
+	s.t.Helper()
+	n := s.holding()
+	r := result{before: n.Name}
+	since := time.Now()
+	s.must(f.do(s, n))
+	s.until("another node holds the address", func() bool {
+		h := s.holder()
+		return h != "" && h != n.Name
+	})
+	r.moved = time.Since(since)
+	r.outage = s.settled(since)
+	r.after = s.holder()
+
+	mended := time.Now()
+	f.undo(s, n)
+	s.whole()
+	// A busy machine may miss a deadline of 250 ms by itself; that must not be taken for an outage.
+	if o := s.settled(mended); o.Failed > o.Errors["timeout"] || o.Length() >= 300*time.Millisecond {
+		s.t.Errorf("when %s came back, %d of %d requests failed: %v", n.Name, o.Failed, o.Requests, o.Errors)
+	}
+	if h := s.holder(); h != r.after {
+		s.t.Errorf("when %s came back, the address moved from %s to %s", n.Name, r.after, h)
+	}
+	r.two, r.twoFor = s.watch.TwoHolders(since)
+	if r.two > 0 && r.twoFor >= f.twoHolders {
+		s.t.Errorf("two nodes answered for the address in %d samples over %v, want at most %v\n%s", r.two, r.twoFor, f.twoHolders,
+			timeline(s, since))
+	}
+	return r
+}
+
+// timeline says who answered when.
+func timeline(s *stage, since time.Time) string {
+	text := ""
+	for _, r := range s.watch.Timeline(s.world, since) {
+		text += fmt.Sprintf("  %7.1f ms  %v for %v\n", float64(r.From.Sub(since).Microseconds())/1000, r.Holders, r.To.Sub(r.From).Round(time.Millisecond))
+	}
+	return text
+}
+
+// TestSoak plays failures in random order for as long as -lab.soak says.
+func TestSoak(t *testing.T) {
+	if *soak == 0 {
+		return // asked for by `make soak` only
+	}
+	s := newStage(t)
+	stream := &lab.Stream{Target: s.db}
+	s.background("a stream past the cluster", func(ctx context.Context) error { return stream.Run(ctx, s.client) })
+	report := newReport("soak")
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for end := time.Now().Add(*soak); time.Now().Before(end) && !t.Failed(); {
+		f := failures[random.IntN(len(failures))]
+		r := s.play(f)
+		t.Logf("%s: %s -> %s, outage %v", f.name, r.before, r.after, r.outage.Length())
+		report.add(f.name, r)
+	}
+	if r := stream.Report(); !r.Cut.IsZero() {
+		t.Errorf("the lab itself is at fault: a stream that no failure touched was cut (%s)", r.Why)
+	}
+	report.write(t)
+}
+
+// TestAllNodesRestart kills everything at once. The cluster must be back by itself, with its configuration and its address.
+func TestAllNodesRestart(t *testing.T) {
+	s := newStage(t)
+	revision := s.whole().Revision.Number
+	since := time.Now()
+	for _, n := range s.fleet.Nodes() {
+		s.must(n.Host.Kill())
+	}
+	for _, n := range s.fleet.Nodes() {
+		s.must(n.Start())
+	}
+	o := s.settled(since)
+	t.Logf("all nodes restarted: outage %v", o.Length().Round(time.Millisecond))
+	if got := s.whole().Revision.Number; got != revision {
+		t.Errorf("after the restart the configuration has revision %d, want %d", got, revision)
+	}
+	if n, d := s.watch.TwoHolders(since); n > 0 {
+		t.Errorf("two nodes answered for the address in %d samples over %v\n%s", n, d, timeline(s, since))
+	}
+}

@@ -1,0 +1,134 @@
+package lab
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// enough is from how many runs on a median means something.
+const enough = 20
+
+// report collects the runs of some failures. Raw figures are kept: medians can be worked out again, runs cannot.
+type report struct {
+	name  string
+	order []string
+	rows  map[string][]result
+}
+
+func newReport(name string) *report { return &report{name: name, rows: map[string][]result{}} }
+
+func (r *report) add(name string, res result) {
+	if _, ok := r.rows[name]; !ok {
+		r.order = append(r.order, name)
+	}
+	r.rows[name] = append(r.rows[name], res)
+}
+
+// lengths returns the outages of one failure, sorted.
+func (r *report) lengths(name string) []time.Duration {
+	var ds []time.Duration
+	for _, res := range r.rows[name] {
+		ds = append(ds, res.outage.Length())
+	}
+	slices.SortFunc(ds, cmp.Compare)
+	return ds
+}
+
+// hold holds a failure's outages against their limits, once there are enough of them.
+func (r *report) hold(t *testing.T, f failure) {
+	t.Helper()
+	ds := r.lengths(f.name)
+	if len(ds) < enough {
+		return
+	}
+	if m := ds[len(ds)/2]; f.median > 0 && m > f.median {
+		t.Errorf("median outage %v, want at most %v: %v", m, f.median, ds)
+	}
+	if m := ds[len(ds)-1]; f.max > 0 && m > f.max {
+		t.Errorf("longest outage %v, want at most %v: %v", m, f.max, ds)
+	}
+}
+
+// document is what is kept of a report.
+type document struct {
+	At       time.Time `json:"at"`
+	Kernel   string    `json:"kernel"`
+	CPUs     int       `json:"cpus"`
+	Failures []figures `json:"failures"`
+}
+
+type figures struct {
+	Failure  string  `json:"failure"`
+	MedianMs float64 `json:"median_ms"`
+	MaxMs    float64 `json:"max_ms"`
+	Runs     []run   `json:"runs"`
+}
+
+type run struct {
+	OutageMs   float64        `json:"outage_ms"`
+	MovedMs    float64        `json:"new_holder_after_ms"`
+	Requests   int            `json:"requests"`
+	Failed     int            `json:"failed"`
+	Errors     map[string]int `json:"errors,omitempty"`
+	Before     string         `json:"holder_before"`
+	After      string         `json:"holder_after"`
+	TwoHolders int            `json:"two_holder_samples"`
+}
+
+// write prints the table and, where asked, keeps it with the raw figures.
+func (r *report) write(t *testing.T) {
+	t.Helper()
+	doc := document{At: time.Now().UTC().Truncate(time.Second), Kernel: kernel(), CPUs: runtime.NumCPU()}
+	var table strings.Builder
+	fmt.Fprintf(&table, "%-40s %4s %11s %11s %8s %12s\n", "failure", "runs", "median ms", "longest ms", "failed", "two holders")
+	for _, name := range r.order {
+		ds := r.lengths(name)
+		f := figures{Failure: name, MedianMs: ms(ds[len(ds)/2]), MaxMs: ms(ds[len(ds)-1])}
+		failed, two := 0, 0
+		for _, res := range r.rows[name] {
+			f.Runs = append(f.Runs, run{
+				OutageMs: ms(res.outage.Length()), MovedMs: ms(res.moved), Requests: res.outage.Requests, Failed: res.outage.Failed,
+				Errors: res.outage.Errors, Before: res.before, After: res.after, TwoHolders: res.two,
+			})
+			failed, two = failed+res.outage.Failed, two+res.two
+		}
+		doc.Failures = append(doc.Failures, f)
+		fmt.Fprintf(&table, "%-40s %4d %11.1f %11.1f %8d %12d\n", name, len(ds), f.MedianMs, f.MaxMs, failed, two)
+	}
+	t.Logf("\n%s", table.String())
+	if *results == "" {
+		return
+	}
+	raw, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := fmt.Sprintf("%s, %s, kernel %s, %d CPUs. The client opens a fresh connection every 5 ms (deadline 250 ms each).\n"+
+		"Outage: from the first failed request to the first whole answer of 20 good ones in a row.\n\n",
+		r.name, doc.At.Format(time.DateTime), doc.Kernel, doc.CPUs)
+	for file, text := range map[string]string{r.name + ".json": string(raw) + "\n", r.name + ".txt": head + table.String()} {
+		if err := os.WriteFile(filepath.Join(*results, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d.Round(100*time.Microsecond).Microseconds()) / 1000 }
+
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}

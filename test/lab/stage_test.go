@@ -1,0 +1,326 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/internal/lab"
+	"github.com/skeinlb/skein/internal/lab/fleet"
+)
+
+var (
+	runs    = flag.Int("lab.runs", 1, "how often each failure is played; from 20 on, the times are held against their limits")
+	binary  = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
+	results = flag.String("lab.results", "", "directory to write the figures to")
+	soak    = flag.Duration("lab.soak", 0, "play random failures for this long")
+	keep    = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
+
+	enterErr error
+)
+
+func TestMain(m *testing.M) {
+	enterErr = lab.Enter()
+	flag.Parse()
+	os.Exit(runAll(m))
+}
+
+// runAll builds the binary where none is given, runs the tests and removes it again.
+func runAll(m *testing.M) int {
+	if *binary == "" && enterErr == nil && !testing.Short() {
+		dir, err := os.MkdirTemp("", "skein-lab-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		*binary = filepath.Join(dir, "skein")
+		build := exec.Command("go", "build", "-o", *binary, "../../cmd/skein")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build skein: %v\n%s", err, out)
+			return 1
+		}
+	}
+	if abs, err := filepath.Abs(*binary); err == nil && *binary != "" {
+		*binary = abs // nodes are started from other directories
+	}
+	return m.Run()
+}
+
+// Addresses and ports of the stage.
+var vip = netip.MustParseAddr("198.18.0.100")
+
+const (
+	webPort  = 8080
+	echoPort = 7000
+	tcpPort  = 5432
+	// patience is for what has no limit of its own. The machine may be busy.
+	patience = 60 * time.Second
+	// calm is how long traffic must be good before an event counts as over, and so before the next one.
+	calm = time.Second
+)
+
+// stage is a running cluster with traffic through it.
+type stage struct {
+	t       *testing.T
+	ctx     context.Context
+	dir     string // for everything on disk
+	world   *lab.World
+	fleet   *fleet.Fleet
+	servers []server
+	db      netip.AddrPort // of the TCP server
+	client  *lab.Host
+	load    *lab.Load // fresh connections
+	keep    *lab.Load // one that is kept alive
+	watch   *lab.ARPWatch
+	start   time.Time // of the traffic
+}
+
+// server is a web server behind the cluster.
+type server struct {
+	name string
+	addr netip.AddrPort
+}
+
+// newStage builds three balancers, three web servers, an echo server behind a TCP frontend, a client and a watcher, and starts
+// traffic.
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	return newStageWith(t, func(s *stage, h *lab.Host) netip.AddrPort {
+		w, err := h.ServeHTTP(h.Name, webPort)
+		s.must(err)
+		return w.Addr
+	}, func(s *stage, h *lab.Host) netip.AddrPort {
+		addr, err := h.ServeEcho(echoPort)
+		s.must(err)
+		return addr
+	})
+}
+
+// newStageWith does so with other servers: web starts a web server on a host, db whatever is behind the TCP frontend.
+func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *stage {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a whole cluster: not with -short")
+	}
+	if enterErr != nil {
+		t.Skipf("no lab on this machine: %v", enterErr)
+	}
+	s := &stage{t: t, ctx: t.Context()}
+	dir, err := os.MkdirTemp("", "skein-lab-") // not t.TempDir: its path is too long for a unix socket
+	s.must(err)
+	s.dir = dir
+	t.Cleanup(func() {
+		if *keep {
+			t.Logf("data and logs: %s", dir)
+			return
+		}
+		os.RemoveAll(dir)
+	})
+	s.world, err = lab.New(slog.New(slog.DiscardHandler))
+	s.must(err)
+	s.fleet = &fleet.Fleet{World: s.world, Binary: *binary, Dir: dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, n := range s.fleet.Nodes() {
+				t.Logf("--- the end of %s's log\n%s", n.Name, n.LogTail(40))
+			}
+		}
+		if err := s.world.Close(); err != nil {
+			t.Errorf("take the world down: %v", err)
+		}
+	})
+	for _, name := range []string{"lb1", "lb2", "lb3"} {
+		_, err := s.fleet.Add(name)
+		s.must(err)
+	}
+	for _, name := range []string{"web1", "web2", "web3"} {
+		s.servers = append(s.servers, server{name, web(s, s.host(name))})
+	}
+	s.db = db(s, s.host("db1"))
+	s.client = s.host("client")
+	watcher := s.host("watcher")
+
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	s.must(s.fleet.Boot(ctx, func(node, command string) { t.Logf("%s: %s", node, command) }))
+	s.must(s.fleet.Nodes()[0].Apply(ctx, s.config(), "the lab's configuration"))
+
+	s.watch = &lab.ARPWatch{Addr: vip}
+	s.background("the watcher", func(ctx context.Context) error { return s.watch.Run(ctx, watcher) })
+	s.until("somebody holds the address", func() bool { return s.holder() != "" })
+	s.load = &lab.Load{Target: netip.AddrPortFrom(vip, 80)}
+	s.keep = &lab.Load{Target: netip.AddrPortFrom(vip, 80), KeepAlive: true}
+	s.start = time.Now()
+	for _, l := range []*lab.Load{s.load, s.keep} {
+		s.background("the client", func(ctx context.Context) error { return l.Run(ctx, s.client) })
+	}
+	s.settled(s.start)
+	return s
+}
+
+// config is the configuration of the stage.
+func (s *stage) config() string {
+	text := fmt.Sprintf(`vip "public" { address = "%v/24" }
+
+frontend "shop" {
+  vip     = "public"
+  http    = 80
+  backend = "shop"
+}
+
+frontend "db" {
+  vip     = "public"
+  tcp     = %d
+  backend = "db"
+}
+
+backend "db" {
+  check "tcp" {}
+  server "db1" { address = "%v" }
+}
+
+backend "shop" {
+  balance = "least_conn"
+  check "http" {
+    path     = "/healthz"
+    interval = "500ms"
+    timeout  = "400ms"
+  }
+`, vip, tcpPort, s.db)
+	for _, w := range s.servers {
+		text += fmt.Sprintf("  server %q { address = %q }\n", w.name, w.addr)
+	}
+	return text + "}\n"
+}
+
+func (s *stage) host(name string) *lab.Host {
+	s.t.Helper()
+	h, err := s.world.AddHost(name)
+	s.must(err)
+	return h
+}
+
+func (s *stage) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// background runs f until the test ends.
+func (s *stage) background(who string, f func(context.Context) error) {
+	t := s.t
+	ctx, cancel := context.WithCancel(s.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f(ctx); err != nil {
+			t.Errorf("%s: %v", who, err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+// until waits for something that the wire, a client or a node shows.
+func (s *stage) until(what string, ok func() bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("still not after %v: %s", patience, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// holder is the name of the host that answers for the address.
+func (s *stage) holder() string { return s.watch.Holder(s.world) }
+
+// holding is the node that answers for the address.
+func (s *stage) holding() *fleet.Node {
+	s.t.Helper()
+	n := s.fleet.Node(s.holder())
+	if n == nil {
+		s.t.Fatalf("the address is held by %q, which is no node", s.holder())
+	}
+	return n
+}
+
+// others are the nodes but n.
+func (s *stage) others(n *fleet.Node) []*lab.Host {
+	var hs []*lab.Host
+	for _, o := range s.fleet.Nodes() {
+		if o != n {
+			hs = append(hs, o.Host)
+		}
+	}
+	return hs
+}
+
+// settled waits until fresh connections have been good for a while, and returns what they saw since then.
+func (s *stage) settled(since time.Time) lab.Outage {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	o, err := s.load.Record.Settled(ctx, since, calm)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.t.Fatalf("the client was not served well again within %v: %d of %d requests failed (%v)", patience, o.Failed, o.Requests, o.Errors)
+	}
+	s.must(err)
+	return o
+}
+
+// whole waits until all nodes are members in good standing that run the newest configuration.
+func (s *stage) whole() *api.Status {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	st, err := s.fleet.WaitStatus(ctx, "all nodes to be back", func(st *api.Status) bool {
+		for _, n := range st.Nodes {
+			if !n.Alive || !n.Reachable || n.Report == nil || n.Report.Revision.Running != st.Revision.Number {
+				return false
+			}
+		}
+		return len(st.Nodes) == len(s.fleet.Nodes()) && st.AsOf.Quorum
+	})
+	s.must(err)
+	return st
+}
+
+// restart starts a node whose agent has ended.
+func (s *stage) restart(n *fleet.Node) {
+	s.t.Helper()
+	s.must(n.Start())
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	s.must(n.Ready(ctx))
+}
+
+// ended waits for the end of a node's agent. One that does not end is made to say where it hangs.
+func (s *stage) ended(n *fleet.Node) {
+	s.t.Helper()
+	select {
+	case <-n.Agent().Done():
+	case <-time.After(patience):
+		n.Agent().Signal(unix.SIGQUIT)
+		<-n.Agent().Done()
+		s.t.Fatalf("the agent of %s has not ended within %v; its goroutines are in its log (-lab.keep)", n.Name, patience)
+	}
+}
