@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -55,6 +56,25 @@ func openARP() (*arpSocket, error) {
 		return nil, fmt.Errorf("open raw socket for arp (CAP_NET_RAW is needed): %w", err)
 	}
 	return &arpSocket{fd: fd}, nil
+}
+
+// only lets the kernel drop all frames but those that name one of addrs as their sender: on a large network ARP is a steady
+// rain, and a wake-up for each would make the guard late.
+func (s *arpSocket) only(addrs []netip.Addr) error {
+	const spa = 28 // sender protocol address, from the frame's begin
+	prog := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: spa}}
+	for _, a := range addrs {
+		a4 := a.As4()
+		prog = append(prog,
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: binary.BigEndian.Uint32(a4[:])},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff})
+	}
+	prog = append(prog, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+	f := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
+	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &f); err != nil {
+		return fmt.Errorf("filter arp: %w", err)
+	}
+	return nil
 }
 
 func (s *arpSocket) send(to *unix.SockaddrLinklayer, frame []byte) error {

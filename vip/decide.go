@@ -86,7 +86,7 @@ func (m *machine) refusal(now int64, i int) refusal {
 func (m *machine) drop(now int64, i int, why refusal) {
 	v := m.vips[i]
 	v.held, v.lostWhy = false, why
-	v.refreshAt, v.announceAt, v.gateAt = 0, 0, 0
+	v.refreshAt, v.announceAt, v.gateAt, v.gateEnd = 0, 0, 0, 0
 	m.giveBack(i)
 	m.do(actDel, i)
 	m.report()
@@ -115,7 +115,7 @@ func (m *machine) claim(now int64, i int) {
 	}
 	v.held, v.onLink, v.lapsed, v.released = true, true, false, false
 	v.heldSince, v.heldEpoch, v.lostWhy = now, v.placed.Epoch, mayAsk
-	v.refreshAt, v.gateAt = now+refreshEvery, now
+	v.refreshAt = now + refreshEvery
 	v.announceN, v.announceAt = 0, now
 	m.do(actAdd, i)
 	m.chatty = true
@@ -144,11 +144,16 @@ func (m *machine) probe(now int64, i int) bool {
 // keep does what is due for a held VIP. Its lease was found valid in this very step.
 func (m *machine) keep(now int64, i int) {
 	v := m.vips[i]
-	if now >= v.gateAt {
-		v.gateAt = now
-		if m.leaseEnd(i) >= now+m.prof.gate {
-			v.gateAt = now + gateEvery
-			m.do(actGate, i)
+	// Open the gate with each renewal, which wakes us anyway, and once more at the last moment that the lease allows: together
+	// they outlive one lost heartbeat.
+	end := m.leaseEnd(i)
+	switch last := end - m.prof.gate - gateSlack; {
+	case end-now < m.prof.gate:
+		v.gateAt = 0
+	case end-v.gateEnd >= m.prof.interval/2 || (v.gateAt > 0 && now >= v.gateAt):
+		m.do(actGate, i)
+		if v.gateEnd, v.gateAt = end, last; now >= last {
+			v.gateAt = 0
 		}
 	}
 	if now >= v.refreshAt {
@@ -164,7 +169,7 @@ func (m *machine) keep(now int64, i int) {
 			at += announceEvery
 		}
 		if at <= now {
-			at = now + gateEvery
+			at = now + retryEvery
 		}
 		v.announceAt = at
 	}

@@ -46,6 +46,15 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 	l.place(0)
 	t.Logf("first claim after %v", l.until("n0 answers", func() bool { _, ok := c.first(n[0].mac, time.Time{}); return ok }))
 
+	time.Sleep(time.Second)
+	c.mu.Lock()
+	var worst time.Duration
+	for i := 1; i < len(c.seen); i++ {
+		worst = max(worst, c.seen[i].at.Sub(c.seen[i-1].at))
+	}
+	t.Logf("%d answers in a second, the longest pause between two is %v", len(c.seen), worst)
+	c.mu.Unlock()
+
 	// The agent is killed. Its guard lets go and tells the others, who need not wait for a time-out.
 	start := time.Now()
 	n[0].cmd.Process.Kill()

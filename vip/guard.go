@@ -28,7 +28,7 @@ type GuardOptions struct {
 
 const (
 	lingerDefault = 10 * time.Minute
-	watchEvery    = 10 * ms
+	watchEvery    = 20 * ms // and with every wake-up that comes 5 ms after the last look
 	reportEvery   = 500 * ms
 	checkEvery    = int64(time.Second) // interfaces, the gate's rules
 	gateRetry     = int64(10 * time.Second)
@@ -226,7 +226,7 @@ func (g *guard) loop() error {
 			}
 		}
 		now = g.now()
-		if now >= g.watchAt {
+		if now >= g.watchAt-watchEvery*3/4 {
 			g.watchAt = now + watchEvery
 			g.watch(now)
 		}

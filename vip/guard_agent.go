@@ -193,6 +193,10 @@ func (g *guard) configure(s *Setup) error {
 	old := g.m.vips
 	g.m.configure(now, s)
 	g.moveDevices(old)
+	addrs, _ := g.gateNeeds()
+	if err := g.arp.only(addrs); err != nil {
+		g.log.Error("arp", "err", err)
+	}
 	if first {
 		g.sweep()
 	}

@@ -169,7 +169,8 @@ type vip struct {
 	released  bool // the peers shall hear that we gave it back
 
 	refreshAt  int64
-	gateAt     int64
+	gateAt     int64 // when to open the gate once more for this lease; 0: it was
+	gateEnd    int64 // the lease's end when the gate was opened last
 	announceN  int
 	announceAt int64
 	defendedAt int64
@@ -197,7 +198,8 @@ const (
 	announceEvery = int64(30 * time.Second) // switches forget after 300 s, MetalLB's users lost 15 minutes
 	refreshEvery  = int64(time.Second)      // of a kernel life of three
 	defendEvery   = 20 * ms
-	gateEvery     = 5 * ms
+	gateSlack     = 4 * ms // before the last moment, for a late wake-up
+	retryEvery    = 5 * ms
 
 	// RFC 5227 section 1.1, without the random wait for many hosts that start at once: only the one that was granted probes.
 	probeNum      = 3
@@ -470,9 +472,7 @@ func (m *machine) next() int64 {
 			at(m.leaseEnd(i))
 			at(v.refreshAt)
 			at(v.announceAt)
-			if m.leaseEnd(i) >= v.gateAt+m.prof.gate {
-				at(v.gateAt)
-			}
+			at(v.gateAt)
 		} else if v.want && v.probeN > 0 {
 			at(v.probeAt)
 		}
