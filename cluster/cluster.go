@@ -333,6 +333,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return err
 	}
 	close(c.started)
+	c.publishVoters()
 	c.mux.handle(c, raftQueue, streams)
 
 	var background sync.WaitGroup
@@ -402,7 +403,7 @@ func (c *Cluster) startRaft() error {
 	}
 	r, err := raft.NewRaft(cfg, c.fsm, c.store, c.store, c.snaps, c.transport)
 	if err != nil {
-		return corrupt(c.dir, c.name, fmt.Errorf("start from the log and its snapshots: %w", err))
+		return fmt.Errorf("start from the log and its snapshots: %w", err)
 	}
 	c.raft = r
 	return nil

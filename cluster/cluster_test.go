@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -44,6 +45,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t}
+	t.TempDir() // its removal is registered now, so that it comes after the nodes have stopped
 	t.Cleanup(func() {
 		for _, n := range w.nodes {
 			n.kill()
@@ -428,6 +430,7 @@ func TestRemovedNodeIsRefused(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.three()
 	lead := leaderOf(t, a, b, c)
+	keys := lead.machine.Views().Get().Keys
 	gone, stays := b, c
 	if lead == b {
 		gone, stays = c, a
@@ -457,6 +460,11 @@ func TestRemovedNodeIsRefused(t *testing.T) {
 		t.Errorf("dial the removed node: %v", err)
 	}
 	gone.kill()
+	wait(t, "the keys that it knew are replaced and retired", stays.machine.Views(), func(v *state.View) bool {
+		return len(v.Keys.Gossip) == 1 && !bytes.Equal(v.Keys.Gossip[0], keys.Gossip[0]) &&
+			len(v.Keys.Heartbeat) == 1 && !bytes.Equal(v.Keys.Heartbeat[0], keys.Heartbeat[0])
+	})
+	wait(t, "the others still see each other", stays.Members(), func(ms []Member) bool { return memberOf(ms, lead.name).Alive })
 
 	// With its old key it does not come back, with a new one it does.
 	old := gone.newcomer()
@@ -589,6 +597,55 @@ func TestFailedDiskEndsLeadershipAndNeverAcknowledges(t *testing.T) {
 	lead.kill()
 	lead.start()
 	lead.applied(lead.tick(1))
+}
+
+// The leader's disk hangs. Raft would lead on, since heartbeats need no disk; another node is asked to.
+func TestHangingDiskGivesLeadershipAway(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	lead := leaderOf(t, a, b, c)
+	release := make(chan struct{})
+	works := lead.store.commit
+	lead.store.commit = func(f func(*bolt.Tx) error) error { <-release; return works(f) }
+	asked := make(chan error, 1)
+	go func() {
+		_, _, err := lead.Propose(context.Background(), state.Encode(state.Tick{ElapsedMs: 1}))
+		asked <- err
+	}()
+	var rest []*node
+	for _, n := range []*node{a, b, c} {
+		if n != lead {
+			rest = append(rest, n)
+		}
+	}
+	rest[0].applied(leaderOf(t, rest...).tick(1))
+	close(release)
+	if err := <-asked; err != nil && !errors.Is(err, ErrUnknownOutcome) {
+		t.Errorf("the proposal that hung: %v", err)
+	}
+	lead.applied(rest[0].tick(1))
+	if err := lead.Disk().Get(); err != nil {
+		t.Errorf("a disk that was slow counts as failed: %v", err)
+	}
+}
+
+// What was written since the last snapshot makes the next one due, however few entries it was.
+func TestSnapshotsGoByBytes(t *testing.T) {
+	w := newWorld(t)
+	a := w.found("a")
+	index := a.tick(1)
+	a.store.written.Store(snapshotBytes)
+	for ctx := soon(t); a.Stats().SnapshotIndex < index; {
+		if ctx.Err() != nil {
+			t.Fatalf("no snapshot: %+v", a.Stats())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	a.stop()
+	a.start()
+	if wait(t, "state from the snapshot", a.machine.Views(), func(v *state.View) bool { return v.Founded() }); a.machine.LogTime() != 1 {
+		t.Errorf("log time %d, want 1", a.machine.LogTime())
+	}
 }
 
 // Damaged files are refused with what to do about it.

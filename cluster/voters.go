@@ -34,6 +34,11 @@ func (c *Cluster) followVoters(ctx context.Context) {
 			if again {
 				continue
 			}
+			if err == nil {
+				if err := c.retireKeys(ctx); err != nil && ctx.Err() == nil {
+					c.log.Debug("old keys are kept", "err", err)
+				}
+			}
 		}
 		select {
 		case <-leaders:
@@ -117,4 +122,32 @@ func (c *Cluster) behind(ctx context.Context, node string) (uint64, error) {
 	}
 	applied, want := binary.BigEndian.Uint64(b), c.raft.CommitIndex()
 	return want - min(want, applied), nil
+}
+
+// retireKeys drops the shared keys that newer ones have replaced (a removed node knows them), once every node that is alive has the
+// newer ones. A node that is away gets them through the log, which needs none of them.
+func (c *Cluster) retireKeys(ctx context.Context) error {
+	v := c.view()
+	if len(v.Keys.Gossip) < 2 && len(v.Keys.Heartbeat) < 2 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	for _, m := range c.members.Get() {
+		if m.Name == c.name || !m.Alive {
+			continue
+		}
+		b, err := c.askOnce(ctx, m.Name, frameIndex, nil)
+		if err != nil {
+			return fmt.Errorf("ask %s whether it has the new keys: %w", m.Name, err)
+		}
+		if len(b) != 8 || binary.BigEndian.Uint64(b) < v.Index {
+			return fmt.Errorf("%s has not applied the new keys yet", m.Name)
+		}
+	}
+	if err := c.propose(ctx, state.RotateKeys{Keep: 1}); err != nil {
+		return err
+	}
+	c.log.Info("old keys retired")
+	return nil
 }
