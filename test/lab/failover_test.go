@@ -158,8 +158,8 @@ func (s *stage) play(f failure) result {
 	mended := time.Now()
 	f.undo(s, n)
 	s.whole()
-	// A busy machine may miss a deadline of 250 ms by itself; that must not be taken for an outage.
-	if o := s.settled(mended); o.Failed > o.Errors["timeout"] || o.Length() >= 300*time.Millisecond {
+	// A busy machine may miss a few deadlines of 250 ms by itself; that must not be taken for an outage.
+	if o := s.settled(mended); o.Failed > o.Errors["timeout"] || o.Failed > 5 {
 		s.t.Errorf("when %s came back, %d of %d requests failed: %v", n.Name, o.Failed, o.Requests, o.Errors)
 	}
 	if h := s.holder(); h != r.after {
