@@ -347,7 +347,8 @@ func (d *demo) whole(ctx context.Context) error {
 	defer cancel()
 	_, err := d.fleet.WaitStatus(ctx, "all nodes to be back", func(s *api.Status) bool {
 		for _, n := range s.Nodes {
-			if !n.Alive || !n.Reachable || n.Report == nil || n.Report.Revision.Running != s.Revision.Number {
+			r := n.Report
+			if !n.Alive || !n.Reachable || r == nil || r.Revision.Running != s.Revision.Number || r.Raft.Leader == "" || !r.Guard.Fit {
 				return false
 			}
 		}
