@@ -495,3 +495,21 @@ func TestRedirectsFixedResponsesAnd404NeedNoServer(t *testing.T) {
 		t.Errorf("with a body that nobody reads: %s close=%v", resp.Status, resp.Close)
 	}
 }
+
+func TestAClientThatHasEndedItsDirectionIsStillAnswered(t *testing.T) {
+	addr := serveHTTP(t, echo)
+	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", addr) })
+	for _, raw := range []string{
+		"GET /a HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+	} {
+		c := r.dial()
+		io.WriteString(c, raw)
+		c.(*net.TCPConn).CloseWrite()
+		b, err := io.ReadAll(c)
+		if got, want := strings.Count(string(b), "GET /a 0 bytes"), strings.Count(raw, "GET"); got != want || err != nil {
+			t.Errorf("%d answers to %d requests, %v: %q", got, want, err, b)
+		}
+	}
+}

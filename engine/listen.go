@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/loop"
@@ -62,7 +63,7 @@ func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
 					Share:    i > 0,
 				})
 				if err != nil {
-					errs = append(errs, fmt.Errorf("frontend %q: listen on %v: %w", f.Name, want.Addr, err))
+					errs = append(errs, fmt.Errorf("frontend %q: listen on %v: %w%s", f.Name, want.Addr, err, hint(err)))
 					break
 				}
 				l.fds = append(l.fds, fd)
@@ -74,6 +75,19 @@ func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
 		return nil, errors.Join(errs...)
 	}
 	return opened, nil
+}
+
+// hint says what an operator may do about an address that cannot be listened on.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return " (another process listens there, or another engine on this host)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return " (the address is not on this host)"
+	case errors.Is(err, syscall.EACCES):
+		return " (ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start)"
+	}
+	return ""
 }
 
 // swap has every listener serve its frontend of next, and returns those that have none any more.

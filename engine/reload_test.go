@@ -122,7 +122,7 @@ func TestAConfigurationThatCannotListenChangesNothing(t *testing.T) {
 		fmt.Sprintf("frontend \"g\" {\n bind = [\"127.0.0.1\"]\n http = [%d, %d]\n backend = \"b\"\n}\n", freePort(t), taken.Addr().(*net.TCPAddr).Port)
 	err = r.e.Apply(parse(t, text))
 	if err == nil || !strings.Contains(err.Error(), `frontend "g"`) || !strings.Contains(err.Error(), taken.Addr().String()) ||
-		!strings.Contains(err.Error(), "address already in use") {
+		!strings.Contains(err.Error(), "address already in use (another process listens there") {
 		t.Errorf("Apply = %v", err)
 	}
 	if _, body := r.get(""); body != "s1" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -142,7 +141,7 @@ func ntohs(p uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// Connect starts a connection. 0 and EINPROGRESS both mean that it is under way or done: the descriptor becomes writable or
+// Connect starts a connection; IPv6 zones are not looked at. 0 and EINPROGRESS both mean that it is under way or done: the descriptor becomes writable or
 // broken.
 func Connect(to netip.AddrPort) (int, syscall.Errno) {
 	family := syscall.AF_INET6
@@ -161,9 +160,6 @@ func Connect(to netip.AddrPort) (int, syscall.Errno) {
 		_, _, e = syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 	} else {
 		sa := syscall.RawSockaddrInet6{Family: syscall.AF_INET6, Port: ntohs(to.Port()), Addr: to.Addr().As16()}
-		if zone := to.Addr().Zone(); zone != "" {
-			sa.Scope_id = zoneID(zone)
-		}
 		_, _, e = syscall.RawSyscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unsafe.Sizeof(sa))
 	}
 	if e != 0 && e != syscall.EINPROGRESS {
@@ -171,12 +167,6 @@ func Connect(to netip.AddrPort) (int, syscall.Errno) {
 		return -1, e
 	}
 	return fd, e
-}
-
-// zoneID accepts a number only: whoever compiles a configuration has looked the interface up.
-func zoneID(zone string) uint32 {
-	n, _ := strconv.ParseUint(zone, 10, 32)
-	return uint32(n)
 }
 
 // ListenOptions of a listener.
@@ -226,7 +216,7 @@ func Listen(at netip.AddrPort, o ListenOptions) (fd int, err error) {
 			return fd, fmt.Errorf("set %s: %w", p.name, err)
 		}
 	}
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zoneID(at.Addr().Zone())}
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 	if family == unix.AF_INET {
 		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
