@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/skeinlb/skein/internal/watch"
 	"github.com/skeinlb/skein/state"
@@ -54,6 +55,8 @@ type Options struct {
 	// Confirmed says whether the holders' guards have confirmed the voters as of a log index. The next change of voters waits for it.
 	// nil: always.
 	Confirmed func(index uint64) bool
+	// Disk is asked after every synced write whether it failed; simulations make it fail. nil: only the real disk can.
+	Disk func() error
 	// Now is the clock that certificates are checked against. nil: time.Now.
 	Now func() time.Time
 }
@@ -177,6 +180,9 @@ func Open(opt Options) (*Cluster, error) {
 		return nil, err // nothing is damaged
 	case err != nil:
 		return nil, corrupt(opt.Dir, id.name, err)
+	}
+	if opt.Disk != nil {
+		st.commit = func(f func(*bolt.Tx) error) error { return errors.Join(st.db.Update(f), opt.Disk()) }
 	}
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(opt.Dir, 2, raftLog(log))
 	if err != nil {

@@ -61,6 +61,7 @@ type Options struct {
 	Guard   Guard                       // nil: a guard process, found or started
 	Engine  func(*state.Machine) Engine // nil: event loops on this host's cores
 	Admin   net.Listener                // nil: the unix socket in the data directory
+	Disk    func() error                // see cluster.Options
 }
 
 // Node is one running member of a cluster.
@@ -93,7 +94,7 @@ func Open(o Options) (*Node, error) {
 	var err error
 	n.cluster, err = cluster.Open(cluster.Options{
 		Dir: clusterDir(o.Config), Advertise: advertise(o.Config), Role: roleOf(o.Config.Role), Machine: n.machine,
-		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed,
+		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed, Disk: o.Disk,
 	})
 	if err != nil {
 		return nil, err
