@@ -79,6 +79,9 @@ func (m *machine) text(r refusal, i int) string {
 	case isWitness:
 		return "this node is a witness: it grants and never holds"
 	case agentGone:
+		if !m.agentAlive && m.unfitWhy != "" {
+			return m.unfitWhy
+		}
 		return "the agent is gone"
 	case notFit:
 		if m.unfitWhy != "" {

@@ -116,7 +116,7 @@ func (g *gate) build(vips []netip.Addr, devs []string, held []netip.Addr, d time
 		return fmt.Errorf("gate: %w", err)
 	}
 	live := &nftables.Set{Table: g.table, Name: "live", KeyType: nftables.TypeIPAddr, KeyByteOrder: binaryutil.BigEndian,
-		HasTimeout: true, Dynamic: true, Timeout: time.Duration(gates[0]), Size: MaxVIPs * 4}
+		HasTimeout: true, Dynamic: true, Timeout: time.Duration(gates[0]), Size: MaxAddresses + 1}
 	if err := c.AddSet(live, elements(held, d)); err != nil {
 		return fmt.Errorf("gate: %w", err)
 	}

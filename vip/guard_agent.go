@@ -127,7 +127,7 @@ func (g *guard) watch(now int64) {
 			return // as it was
 		}
 		g.grace = 0
-		g.m.local(now, false, false, "it has no agent")
+		g.m.local(now, false, false, "the agent is gone")
 		return
 	}
 	n := 1 + int(min(g.page.word(lineLoops).Load(), MaxLoops))

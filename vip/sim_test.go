@@ -447,9 +447,14 @@ func TestRestartedVoterKeepsThePromisesOfItsFormerLife(t *testing.T) {
 		if !w.nodes[0].answers(0) {
 			t.Fatal("the first holder does not hold")
 		}
-		for j := range w.nodes {
-			w.cut[[2]int{0, j}], w.cut[[2]int{j, 0}] = true, true
+		// n0 holds by n2's grant alone, n1's promise to it runs out.
+		w.cut[[2]int{0, 1}], w.cut[[2]int{1, 0}] = true, true
+		w.run(200 * ms)
+		if !w.nodes[0].answers(0) {
+			t.Fatal("two of three voters are not enough")
 		}
+		w.cut[[2]int{0, 2}], w.cut[[2]int{2, 0}] = true, true
+		w.nodes[0].seen[0].Epoch = Epoch{1, 99} // its agent hears nothing either
 		w.nodes[2].boot()
 		w.place(0, 1, 1)
 		w.run(maxPromise + 500*ms) // check fails the test if both answer

@@ -19,9 +19,10 @@ import (
 
 // Bounds. What exceeds one is refused by Setup.Check, so that every table and every packet has a largest size.
 const (
-	MaxPeers = 32
-	MaxVIPs  = 64
-	MaxKeys  = 4
+	MaxPeers     = 32
+	MaxVIPs      = 64
+	MaxAddresses = 256 // of all VIPs together
+	MaxKeys      = 4
 )
 
 // Epoch orders placements: a later one has the higher epoch. The zero Epoch is older than every placement.
@@ -130,6 +131,9 @@ func (s *Setup) Check() error {
 			}
 			owner[a.Addr()] = v.Name
 		}
+	}
+	if len(owner) > MaxAddresses {
+		bad("%d addresses, want at most %d", len(owner), MaxAddresses)
 	}
 	for _, p := range s.Placements {
 		if _, ok := vips[vipKey(p.VIP)]; !ok {
