@@ -141,8 +141,8 @@ func ntohs(p uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// Connect starts a connection; IPv6 zones are not looked at. 0 and EINPROGRESS both mean that it is under way or done: the descriptor becomes writable or
-// broken.
+// Connect starts a connection; IPv6 zones are not looked at. 0 and EINPROGRESS both mean that it is under way or done: the
+// descriptor becomes writable or broken.
 func Connect(to netip.AddrPort) (int, syscall.Errno) {
 	family := syscall.AF_INET6
 	if to.Addr().Is4() {

@@ -87,16 +87,28 @@ func (w *Worker) wantedElsewhere() bool {
 	return false
 }
 
-// offer tells loops whose clients wait that a place has become free somewhere.
-func (w *Worker) offer() {
+// offer tells loops whose clients wait that a place has become free somewhere, and reports whether one of them will look. When
+// it has, it is this loop's turn: the place may be on a server that nobody there waits for.
+func (w *Worker) offer() (taken bool) {
 	for _, o := range w.shared.Workers {
 		if o == w || o.waiting.Load() == 0 || !o.roused.CompareAndSwap(false, true) {
 			continue
 		}
-		if !o.loop.Post(func() { o.roused.Store(false); o.Rouse() }) {
+		look := func() {
+			o.roused.Store(false)
+			o.Rouse()
+			o.serveQueues()
+			if w.waiting.Load() > 0 {
+				w.loop.Post(w.Rouse)
+			}
+		}
+		if o.loop.Post(look) {
+			taken = true
+		} else {
 			o.roused.Store(false) // its mailbox is full; the next place that is freed is offered again
 		}
 	}
+	return taken
 }
 
 // ask has the other loops close one unused connection to s each, since a client of this loop needs its place.

@@ -60,6 +60,7 @@ type Worker struct {
 	queues       map[string]*queue // by backend
 	sockets      map[*Listener]*socket
 	todo         bool // a queue is due
+	ownTurn      bool // the last place that was freed went to a client of this loop
 	turns        []turn
 	spareTurns   []turn
 	draining     bool

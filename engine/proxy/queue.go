@@ -82,17 +82,25 @@ func (w *Worker) unqueue(c *client) {
 	w.loop.StopTimer(&c.timer)
 }
 
-// freed notes that a place on p's server, or an idle connection to it, has become free.
+// freed notes that a place on p's server, or an idle connection to it, has become free. Loops whose clients wait take turns: the
+// one that frees a place would otherwise always be the first to fill it.
 func (w *Worker) freed(p *pool) {
 	if p.server.MaxConnections == 0 {
 		return
 	}
-	if q := w.queues[p.server.Backend]; q != nil && q.n > 0 {
+	q := w.queues[p.server.Backend]
+	mine := q != nil && q.n > 0
+	if !mine || w.ownTurn {
+		w.ownTurn = false
+		if w.offer() {
+			return
+		}
+	}
+	if mine {
+		w.ownTurn = true
 		q.due = true
 		w.todo = true
-		return
 	}
-	w.offer()
 }
 
 // serveQueues gives free places to those who wait for them. It runs at the end of an iteration, when no handler is in the
