@@ -171,13 +171,13 @@ func (m *machine) status(now int64) *wireStatus {
 				s.Profile = profileNames[p.profile]
 			}
 		}
-		if s.Alive {
+		if p.ever { // as it said last: that we lost sight of it makes it neither unfit nor dead, ConfirmedDead does
 			s.Fit, s.AgentAlive = p.flags&flagFit != 0, p.flags&flagAgent != 0
 			s.Resigned = p.flags&(flagResigned|flagOrphan) != 0
 		}
 		claims := false
 		for i, c := range p.claims {
-			if s.Alive && c.flags&entryHeld != 0 {
+			if !p.confirmed && c.flags&entryHeld != 0 {
 				s.Held = append(s.Held, m.vips[i].name)
 			}
 			claims = claims || c.flags&(entryHeld|entryWant) != 0

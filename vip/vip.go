@@ -177,9 +177,9 @@ type Holding struct {
 type PeerState struct {
 	Voter, Witness bool
 
-	Alive         bool // heard from within its detection time
-	Fit           bool // its agent says so, and its guard agrees
-	AgentAlive    bool
+	Alive         bool // heard from within its detection time; that it is not is our opinion alone
+	Fit           bool // as it said last: its agent says so, and its guard agrees
+	AgentAlive    bool // as it said last
 	Resigned      bool // its guard has let go of everything: the node can be replaced at once
 	ConfirmedDead bool // a majority of voters has not heard from it, or it said itself that it is gone
 
@@ -187,8 +187,8 @@ type PeerState struct {
 	RTT         time.Duration // the least one of late; zero when not known
 	Lateness    time.Duration // as told by the peer
 	Profile     string
-	MAC         string // of its VIP interface
-	Held        []string
+	MAC         string   // of its VIP interface
+	Held        []string // as it said last; empty once it is confirmed dead
 	VotersIndex uint64
 	Applied     uint64
 }
