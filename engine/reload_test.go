@@ -170,6 +170,39 @@ func TestARemovedFrontendFinishesWhatItHasBegun(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsInTheQueueOfARemovedListenerIsServed(t *testing.T) {
+	// The loops do not run yet, so that connections wait in the listeners' queues when the configuration goes away. To close a
+	// socket would reset them.
+	e, err := engine.New(engine.Options{Loops: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	if err := e.Apply(parse(t, httpFrontend(port, "", named(t, "s1")))); err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, e: e, addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	var waiting []net.Conn
+	for range 10 {
+		c := r.dial()
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		waiting = append(waiting, c)
+	}
+	if err := e.Apply(parse(t, "")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	for i, c := range waiting {
+		if resp, body := answer(t, bufio.NewReader(c), "GET"); body != "s1" || !resp.Close {
+			t.Errorf("connection %d: %q close=%v", i, body, resp.Close)
+		}
+	}
+	cancel()
+	<-done
+}
+
 func TestListenersChangeTheirMode(t *testing.T) {
 	var port int
 	r := start(t, engine.Options{}, func(p int) string { port = p; return httpFrontend(p, "", named(t, "http")) })
