@@ -209,6 +209,7 @@ func Open(opt Options) (*Cluster, error) {
 		started:  make(chan struct{}),
 	}
 	c.identity.Store(id)
+	c.links.ctx, c.links.stop = context.WithCancel(context.Background())
 	c.links.dial = func(ctx context.Context, node, alpn string) (net.Conn, error) { return c.dial(ctx, node, alpn) }
 	c.mux = newMux(log, opt.Network, &c.identity, c.refused, opt.Now)
 	return c, nil

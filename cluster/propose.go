@@ -283,14 +283,29 @@ func (c *Cluster) serveForward(conn *tls.Conn, p peer) {
 // links holds the connection over which this node asks the leader. There is one: questions carry an id, and a new leader makes
 // a new link.
 type links struct {
+	// Immutable.
 	dial func(ctx context.Context, node, alpn string) (net.Conn, error)
+	ctx  context.Context // of dials, ended by stop
+	stop context.CancelFunc
 
 	mu sync.Mutex
-	// mu guards the following.
-	node   string
-	link   *link
-	wg     sync.WaitGroup
-	closed bool
+	// mu guards the following. It is not held while a dial is under way: a dead leader costs each question its own time, and the
+	// news of the next leader none.
+	node    string
+	link    *link
+	dialing *dialing // the newest; nil: none
+	wg      sync.WaitGroup
+	closed  bool
+}
+
+// dialing is one attempt at a link; all who ask meanwhile wait for the same.
+type dialing struct {
+	node string
+	done chan struct{}
+
+	// Set before done is closed.
+	link *link
+	err  error
 }
 
 // link is one connection with questions under way.
@@ -309,27 +324,60 @@ type link struct {
 // get returns a link to node, and opens one if need be.
 func (l *links) get(ctx context.Context, node string) (*link, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.closed {
+		l.mu.Unlock()
 		return nil, ErrClosed
 	}
 	if l.link != nil && l.node == node && l.link.alive() {
+		defer l.mu.Unlock()
 		return l.link, nil
+	}
+	d := l.dialing
+	if d == nil || d.node != node {
+		d = &dialing{node: node, done: make(chan struct{})}
+		l.dialing = d
+		l.wg.Go(func() { l.open(d) })
+	}
+	l.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.link, d.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// open makes the one attempt. Who asks for another node meanwhile makes it void.
+func (l *links) open(d *dialing) {
+	defer close(d.done)
+	ctx, cancel := context.WithTimeout(l.ctx, dialWait)
+	defer cancel()
+	conn, err := l.dial(ctx, d.node, ALPNForward)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	current := l.dialing == d
+	if current {
+		l.dialing = nil
+	}
+	switch {
+	case err != nil:
+		d.err = err
+		return
+	case l.closed:
+		d.err = ErrClosed
+	case !current:
+		d.err = errors.New("another node leads")
+	}
+	if d.err != nil {
+		conn.Close()
+		return
 	}
 	if l.link != nil {
 		l.link.conn.Close()
-		l.link = nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialWait)
-	defer cancel()
-	conn, err := l.dial(ctx, node, ALPNForward)
-	if err != nil {
-		return nil, err
-	}
-	k := &link{conn: conn, pending: map[uint64]chan frame{}}
-	l.wg.Go(k.read)
-	l.node, l.link = node, k
-	return k, nil
+	d.link = &link{conn: conn, pending: map[uint64]chan frame{}}
+	l.node, l.link = d.node, d.link
+	l.wg.Go(d.link.read)
 }
 
 // follow drops the link to a former leader a moment after there is a new one: its late answers still count, but nobody waits for
@@ -348,6 +396,7 @@ func (l *links) follow(leader string) {
 func (l *links) close() {
 	l.mu.Lock()
 	l.closed = true
+	l.stop()
 	if l.link != nil {
 		l.link.conn.Close()
 	}
