@@ -413,5 +413,6 @@ func (c *Cluster) startRaft() error {
 		return fmt.Errorf("start from the log and its snapshots: %w", err)
 	}
 	c.raft = r
+	c.transport.raft.Store(r)
 	return nil
 }

@@ -190,7 +190,7 @@ func (w *world) found(name string) *node {
 
 func (w *world) token(n *node) string {
 	w.t.Helper()
-	tok, err := n.CreateToken(soon(w.t), state.Balancer, time.Hour, 1)
+	_, tok, err := n.CreateToken(soon(w.t), state.Balancer, time.Hour, 1)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -504,7 +504,7 @@ func TestJoinRefusals(t *testing.T) {
 	if _, err := Join(soon(t), d.newcomer(), a.addr, spent); err != nil {
 		t.Fatal(err)
 	}
-	late, err := a.CreateToken(soon(t), state.Balancer, time.Second, 1)
+	_, late, err := a.CreateToken(soon(t), state.Balancer, time.Second, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -405,8 +405,8 @@ func requestKey(der []byte) (publicKey, error) {
 	return publicKey{pub, fingerprint(csr.RawSubjectPublicKeyInfo)}, nil
 }
 
-// CreateToken makes a token with which uses hosts may join in that role until ttl has passed.
-func (c *Cluster) CreateToken(ctx context.Context, role state.Role, ttl time.Duration, uses int) (string, error) {
+// CreateToken makes a token with which uses hosts may join in that role until ttl has passed. The id is what may be logged of it.
+func (c *Cluster) CreateToken(ctx context.Context, role state.Role, ttl time.Duration, uses int) (id, text string, err error) {
 	addrs := []netip.AddrPort{c.opt.Advertise}
 	for _, n := range c.view().Nodes {
 		if n.Name != c.name {
@@ -415,9 +415,9 @@ func (c *Cluster) CreateToken(ctx context.Context, role state.Role, ttl time.Dur
 	}
 	t := newToken(c.identity.Load().ca, addrs)
 	if err := c.propose(ctx, state.PutToken{ID: t.id, SecretHash: t.hash(), Role: role, TTL: ttl, Uses: uses}); err != nil {
-		return "", fmt.Errorf("make a token: %w", err)
+		return "", "", fmt.Errorf("make a token: %w", err)
 	}
-	return t.String(), nil
+	return t.id, t.String(), nil
 }
 
 // RemoveNode takes a node out of the cluster for good: its certificate is refused from now on and the shared keys are replaced.

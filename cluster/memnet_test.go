@@ -184,7 +184,7 @@ func TestClusterInVirtualTime(t *testing.T) {
 				_, err = Found(nc)
 			} else {
 				var token string
-				if token, err = join.CreateToken(t.Context(), state.Balancer, time.Hour, 1); err == nil {
+				if _, token, err = join.CreateToken(t.Context(), state.Balancer, time.Hour, 1); err == nil {
 					_, err = Join(t.Context(), nc, join.addr, token)
 				}
 			}

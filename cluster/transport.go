@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,6 +14,10 @@ import (
 // rpcTimeout bounds one exchange between two rafts, dialing included; a snapshot gets more by its size. It is no detector.
 const rpcTimeout = 3 * time.Second
 
+// dialTimeout bounds the opening of one connection. The kernel asks a silent host again after 1 and 3 s; to begin anew finds one that
+// has come back sooner.
+const dialTimeout = time.Second
+
 // stream is raft's view of the one port. Raft's addresses are only hints: a connection goes to the node of that name, wherever the
 // replicated state says it is, and the certificate at the other end must name it.
 type stream struct {
@@ -21,7 +26,7 @@ type stream struct {
 }
 
 func (s stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, dialTimeout))
 	defer cancel()
 	return s.dial(ctx, string(address))
 }
@@ -39,6 +44,7 @@ type transport struct {
 	*raft.NetworkTransport
 	rpcs chan raft.RPC
 	disk *disk
+	raft atomic.Pointer[raft.Raft] // nil until it runs
 	stop chan struct{}
 	done chan struct{}
 }
@@ -150,6 +156,32 @@ func (t *transport) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, ar
 		return err
 	}
 	return again(func() error { return t.NetworkTransport.RequestPreVote(id, addr, args, resp) })
+}
+
+// reachEvery is the pause between attempts to reach a follower that is down.
+const reachEvery = 100 * time.Millisecond
+
+// AppendEntries goes on trying while a follower cannot be reached and this node leads. Raft would answer each failure with a pause that
+// doubles up to ten seconds, and a node that came back would stay behind for as long: its vote and its log are missing in the next
+// fail-over. Entries may be sent twice. Heartbeats fail as they are: raft counts them.
+func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	heartbeat := len(args.Entries) == 0 && args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && args.LeaderCommitIndex == 0
+	for {
+		err := t.NetworkTransport.AppendEntries(id, addr, args, resp)
+		if err == nil || heartbeat || errors.Is(err, raft.ErrTransportShutdown) || errors.Is(err, ErrUnknownNode) || !t.leads(args.Term) {
+			return err
+		}
+		select {
+		case <-time.After(reachEvery):
+		case <-t.stop:
+			return err
+		}
+	}
+}
+
+func (t *transport) leads(term uint64) bool {
+	r := t.raft.Load()
+	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
 // warm exchanges a greeting with a voter, so that a connection to it lies ready when a vote is needed: followers otherwise never

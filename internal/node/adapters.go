@@ -54,11 +54,11 @@ func (p peers) Dial(ctx context.Context, node string) (net.Conn, error) {
 type operations struct{ n *Node }
 
 func (o operations) NewToken(ctx context.Context, role string, expires time.Duration, uses int) (api.Token, error) {
-	text, err := o.n.cluster.CreateToken(ctx, state.Role(role), expires, uses)
+	id, text, err := o.n.cluster.CreateToken(ctx, state.Role(role), expires, uses)
 	if err != nil {
 		return api.Token{}, apiError(err)
 	}
-	return api.Token{Token: text, Role: role, Uses: uses, ExpiresAt: time.Now().Add(expires), Address: advertise(o.n.conf).String()}, nil
+	return api.Token{ID: id, Token: text, Role: role, Uses: uses, ExpiresAt: time.Now().Add(expires), Address: advertise(o.n.conf).String()}, nil
 }
 
 func (o operations) RemoveNode(ctx context.Context, name string) error {

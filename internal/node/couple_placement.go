@@ -3,10 +3,8 @@ package node
 import (
 	"context"
 	"errors"
-	"sort"
 	"time"
 
-	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
@@ -76,30 +74,60 @@ func gone(p vip.PeerState) bool { return p.ConfirmedDead || p.Age >= 0 && !p.Age
 // cost 1.2 s when measured; one attempt takes some 10 ms.
 const electionStep = 150 * time.Millisecond
 
+// electionTries bounds the attempts after one loss; then Raft's own timers have long since taken over.
+const electionTries = 8
+
+// campaign is what this node does about a leader that is gone, until there is another one.
+type campaign struct {
+	lost  string // the leader; "": none is missed
+	since time.Time
+	tries int
+}
+
+// next takes the newest of what is known and returns the campaign as it goes on. A loss begins it; that a leader is merely not known
+// neither begins nor ends it, because the first candidate's attempt makes everybody forget the old leader, and may fail: its log
+// may be older than ours.
+func (c campaign) next(now time.Time, leader string, self bool, leaderGone bool) campaign {
+	switch {
+	case leader == "":
+		return c
+	case self || !leaderGone:
+		return campaign{}
+	case c.lost == "":
+		return campaign{lost: leader, since: now}
+	}
+	return c
+}
+
+// due is when to stand for election next: in turns by rank of all candidates.
+func (c campaign) due(rank, candidates int) (at time.Time, ok bool) {
+	if c.lost == "" || c.tries >= electionTries {
+		return time.Time{}, false
+	}
+	return c.since.Add(time.Duration(rank+c.tries*candidates) * electionStep), true
+}
+
 // coupleElection: the leader is gone, as a majority says -> an election at once, without Raft's calm time-outs. The detector
 // triggers, Raft decides.
 func (n *Node) coupleElection(ctx context.Context) {
-	tried := cluster.Leadership{} // the leadership after which an election was started here
-	var since time.Time
+	var c campaign
 	for {
 		lead, led := n.cluster.Leadership().Watch()
 		seen, saw := n.guard.State().Watch()
+		leader, known := seen.Peers[lead.Leader]
+		c = c.next(time.Now(), lead.Leader, lead.Self, seen.Connected && known && gone(leader))
 		var due <-chan time.Time
-		if leader, lost := seen.Peers[lead.Leader]; lead.Leader != "" && !lead.Self && lost && gone(leader) && seen.Connected {
-			if since.IsZero() {
-				since = time.Now()
-			}
-			if wait := time.Until(since.Add(time.Duration(n.rank(lead.Leader, seen)) * electionStep)); wait > 0 {
+		if at, ok := c.due(n.rank(c.lost, seen)); ok {
+			if wait := time.Until(at); wait > 0 {
 				due = time.After(wait)
-			} else if tried.Term != lead.Term || tried.Leader != lead.Leader {
-				tried = lead
-				n.log.Info("leader is gone, election", "leader", lead.Leader, "term", lead.Term)
+			} else {
+				c.tries++
+				n.log.Info("leader is gone, election", "leader", c.lost, "term", lead.Term, "attempt", c.tries)
 				if err := n.cluster.Elect(); err != nil {
 					n.log.Warn("election not started", "why", err)
 				}
+				continue // when the next attempt is due
 			}
-		} else {
-			since = time.Time{}
 		}
 		select {
 		case <-led:
@@ -111,14 +139,16 @@ func (n *Node) coupleElection(ctx context.Context) {
 	}
 }
 
-// rank is this node's place among the voters that can stand for election, by name.
-func (n *Node) rank(leader string, s vip.State) int {
-	var names []string
+// rank is this node's place among the voters that can stand for election, by name, and how many these are.
+func (n *Node) rank(leader string, s vip.State) (rank, of int) {
+	of = 1
 	for name, p := range s.Peers {
 		if name != leader && p.Voter && p.Alive && !gone(p) {
-			names = append(names, name)
+			of++
+			if name < n.conf.Name {
+				rank++
+			}
 		}
 	}
-	sort.Strings(names)
-	return sort.SearchStrings(names, n.conf.Name)
+	return rank, of
 }

@@ -133,9 +133,34 @@ func TestFollowersTakeTurnsByName(t *testing.T) {
 	peers := map[string]vip.PeerState{"a": dead, "b": alive, "d": alive, "e": {Alive: true, AgentAlive: true}}
 	for self, want := range map[string]int{"c": 1, "e2": 2} {
 		n := &Node{conf: &config.Node{Name: self}}
-		if got := n.rank("a", vip.State{Peers: peers}); got != want {
-			t.Errorf("rank of %s after a's death = %d, want %d: b and d vote and live, e does not vote", self, got, want)
+		if got, of := n.rank("a", vip.State{Peers: peers}); got != want || of != 3 {
+			t.Errorf("rank of %s after a's death = %d of %d, want %d of 3: b and d vote and live, e does not vote", self, got, of, want)
 		}
+	}
+}
+
+// The first candidate's log may be older than ours: it is refused, and its attempt made everybody forget who led. The second one
+// must still have its turn, and the first one not at the same time.
+func TestACampaignGoesOnUntilThereIsALeader(t *testing.T) {
+	now := time.Unix(100, 0)
+	c := campaign{}.next(now, "a", false, true)
+	if at, ok := c.due(1, 2); !ok || at != now.Add(electionStep) {
+		t.Errorf("the second of two stands at %v, %v; want one step later", at, ok)
+	}
+	c = c.next(now.Add(10*time.Millisecond), "", false, false)
+	if at, ok := c.due(1, 2); !ok || at != now.Add(electionStep) {
+		t.Errorf("once nobody is known to lead, the second stands at %v, %v; want as before", at, ok)
+	}
+	c.tries++
+	if at, ok := c.due(1, 2); !ok || at != now.Add(3*electionStep) {
+		t.Errorf("its next attempt is at %v, %v; want after the first one's next", at, ok)
+	}
+	if _, ok := c.next(now.Add(time.Second), "b", false, false).due(0, 2); ok {
+		t.Error("there is a leader, and still an attempt is due")
+	}
+	c.tries = electionTries
+	if _, ok := c.due(0, 1); ok {
+		t.Error("attempts without end")
 	}
 }
 
