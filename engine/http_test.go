@@ -490,13 +490,12 @@ func TestRedirectsFixedResponsesAnd404NeedNoServer(t *testing.T) {
 	if resp.StatusCode != 404 || !strings.Contains(body, "no route") {
 		t.Errorf("%s %q", resp.Status, body)
 	}
-	resp, _ = ask(t, c, br, "POST", "POST /fixed HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\nhalf")
+	// A body that nobody reads: most of it still waits in our socket when the connection is closed. That alone would be a reset,
+	// and not every system lets a client read an answer that was overtaken by one.
+	resp, _ = ask(t, c, br, "POST", "POST /fixed HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n"+strings.Repeat("x", 200_000))
 	if resp.StatusCode != 418 || !resp.Close {
-		t.Errorf("with a body that nobody reads: %s close=%v", resp.Status, resp.Close)
+		t.Errorf("with a body: %s close=%v", resp.Status, resp.Close)
 	}
-	// More of that body is on its way when the connection is closed. To close it with unread bytes would be a reset, and other
-	// systems than this one throw away an answer when a reset overtakes it.
-	io.WriteString(c, strings.Repeat("x", 200_000))
 	c.(*net.TCPConn).CloseWrite()
 	if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil {
 		t.Errorf("after the answer: %q, %v", rest, err)
