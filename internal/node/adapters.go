@@ -40,8 +40,14 @@ type peers struct{ n *Node }
 
 func (p peers) Members() []api.Member {
 	var ms []api.Member
+	seen := p.n.guard.State().Get()
 	for _, m := range p.n.cluster.Members().Get() {
-		ms = append(ms, api.Member{Name: m.Name, Voter: m.Voter, Alive: m.Alive || m.Name == p.n.conf.Name})
+		alive := m.Alive
+		// Gossip misses a node after seconds, the guards after milliseconds.
+		if peer, heard := seen.Peers[m.Name]; heard && seen.Connected && gone(peer) {
+			alive = false
+		}
+		ms = append(ms, api.Member{Name: m.Name, Voter: m.Voter, Alive: alive || m.Name == p.n.conf.Name})
 	}
 	return ms
 }
