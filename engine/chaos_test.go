@@ -87,7 +87,8 @@ func TestChaosLeavesNothingBehind(t *testing.T) {
 		return len(d)
 	}
 	before := descriptors()
-	hows := []string{"length", "chunked", "close", "length", "chunked", "idle-close", "early", "truncated", "reset", "reset-early", "extra", "garbage"}
+	hows := []string{"length", "chunked", "close", "length", "chunked", "idle-close",
+		"early", "truncated", "reset", "reset-early", "extra", "garbage"}
 	sizes := []int{0, 1, 100, 16 << 10, 20_000, 300_000}
 	var clients sync.WaitGroup
 	for seed := range 16 {

@@ -93,7 +93,8 @@ func httpFrontend(port int, more string, servers ...net.Addr) string {
 
 func frontend(mode string, port int, more string, servers ...net.Addr) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "frontend \"f\" {\n bind = [\"127.0.0.1\"]\n %s = %d\n backend = \"b\"\n}\nbackend \"b\" {\n%s\n", mode, port, more)
+	fmt.Fprintf(&b, "frontend \"f\" {\n bind = [\"127.0.0.1\"]\n %s = %d\n backend = \"b\"\n}\n", mode, port)
+	fmt.Fprintf(&b, "backend \"b\" {\n%s\n", more)
 	for i, a := range servers {
 		fmt.Fprintf(&b, " server \"s%d\" {\n address = %q\n}\n", i+1, netip.MustParseAddrPort(a.String()))
 	}

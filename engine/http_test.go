@@ -78,7 +78,8 @@ func TestChunksThatArriveByteByByte(t *testing.T) {
 	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", addr) })
 	c := r.dial()
 	br := bufio.NewReader(c)
-	raw := "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nT: v\r\n\r\n"
+	raw := "POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" +
+		"3;a=b\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nT: v\r\n\r\n"
 	for i := range raw {
 		io.WriteString(c, raw[i:i+1])
 	}
@@ -274,7 +275,8 @@ func TestAnswersOfServersThatDoNotSpeakHTTP(t *testing.T) {
 		{"nonsense", "hello there\r\n\r\n", 502, "not valid HTTP"},
 		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 502, "not valid HTTP"},
 		{"a control character", "HTTP/1.1 200 OK\r\nA: b\x01\r\n\r\n", 502, "not valid HTTP"},
-		{"101 that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", 502, "not valid HTTP"},
+		{"101 that nobody asked for",
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", 502, "not valid HTTP"},
 		{"nothing", "", 502, "closed the connection before it had answered"},
 		{"half a head", "HTTP/1.1 200 OK\r\nContent-Le", 502, "closed the connection before it had answered"},
 		{"a bad first chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 502, "not valid HTTP"},
@@ -386,7 +388,8 @@ func TestInterimResponsesComeBeforeTheRealOne(t *testing.T) {
 		}
 	}
 	c = r.dial()
-	if resp, body := ask(t, c, bufio.NewReader(c), "GET", "GET / HTTP/1.0\r\nHost: x\r\n\r\n"); resp.StatusCode != 200 || body != "real" {
+	resp, body := ask(t, c, bufio.NewReader(c), "GET", "GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+	if resp.StatusCode != 200 || body != "real" {
 		t.Errorf("HTTP/1.0 was answered %s %q", resp.Status, body)
 	}
 }

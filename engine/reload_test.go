@@ -34,7 +34,8 @@ func TestReloadUnderLoadFailsNothing(t *testing.T) {
 		if i%4 == 2 {
 			text += fmt.Sprintf("frontend \"extra\" {\n bind = [\"127.0.0.1\"]\n http = %d\n backend = \"b\"\n}\n", extraPort)
 		}
-		return text + fmt.Sprintf("frontend \"t\" {\n bind = [\"127.0.0.1\"]\n tcp = %d\n backend = \"e\"\n}\nbackend \"e\" {\n server \"e\" {\n address = %q\n}\n}\n",
+		return text + fmt.Sprintf("frontend \"t\" {\n bind = [\"127.0.0.1\"]\n tcp = %d\n backend = \"e\"\n}\n"+
+			"backend \"e\" {\n server \"e\" {\n address = %q\n}\n}\n",
 			tcpPort, echoAddr)
 	}
 	var port int
@@ -119,7 +120,8 @@ func TestAConfigurationThatCannotListenChangesNothing(t *testing.T) {
 	var port int
 	r := start(t, engine.Options{Loops: 2}, func(p int) string { port = p; return httpFrontend(p, "", s1) })
 	text := httpFrontend(port, "", named(t, "s2")) +
-		fmt.Sprintf("frontend \"g\" {\n bind = [\"127.0.0.1\"]\n http = [%d, %d]\n backend = \"b\"\n}\n", freePort(t), taken.Addr().(*net.TCPAddr).Port)
+		fmt.Sprintf("frontend \"g\" {\n bind = [\"127.0.0.1\"]\n http = [%d, %d]\n backend = \"b\"\n}\n",
+			freePort(t), taken.Addr().(*net.TCPAddr).Port)
 	err = r.e.Apply(parse(t, text))
 	if err == nil || !strings.Contains(err.Error(), `frontend "g"`) || !strings.Contains(err.Error(), taken.Addr().String()) ||
 		!strings.Contains(err.Error(), "address already in use (another process listens there") {

@@ -69,7 +69,8 @@ func TestARefusedConnectionIsTriedOnAnotherServer(t *testing.T) {
 
 func TestErrorPagesSayWhatIsWrong(t *testing.T) {
 	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", dead(t)) })
-	if resp, body := r.get(""); resp.StatusCode != 503 || body != "503 Service Unavailable: no server of backend \"b\" could be reached\n" || resp.Close {
+	resp, body := r.get("")
+	if resp.StatusCode != 503 || body != "503 Service Unavailable: no server of backend \"b\" could be reached\n" || resp.Close {
 		t.Errorf("%s %q close=%v", resp.Status, body, resp.Close)
 	}
 	r.e.SetUsable("b", "s1", false)
@@ -273,7 +274,8 @@ func (s *table) Learn(_ uint64, key [16]byte, server uint64, _ time.Duration) {
 func TestAStickyTableKeepsClientsOnTheirServer(t *testing.T) {
 	st := &table{m: map[[16]byte]uint64{}}
 	r := start(t, engine.Options{Sticky: st}, func(port int) string {
-		return httpFrontend(port, "sticky \"table\" {\n key = header[\"x-user\"]\n ttl = \"1m\"\n}", named(t, "s1"), named(t, "s2"), named(t, "s3"))
+		return httpFrontend(port, "sticky \"table\" {\n key = header[\"x-user\"]\n ttl = \"1m\"\n}",
+			named(t, "s1"), named(t, "s2"), named(t, "s3"))
 	})
 	seen := map[string]bool{}
 	for i := range 12 {

@@ -53,9 +53,11 @@ func TestEveryPhaseHasItsTimeout(t *testing.T) {
 		{name: "half a head", server: ok, frontend: `headers = "50ms"`, send: "GET / HTTP/1.1\r\nHo", status: 408,
 			says: "the head of the request", kind: plan.HeadersTimeout},
 		{name: "half a body", server: silent(t), frontend: `client = "50ms"`,
-			send: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf", status: 408, says: "the body of the request", kind: plan.ClientTimeout},
+			send: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf", status: 408,
+			says: "the body of the request", kind: plan.ClientTimeout},
 		{name: "half a chunk", server: silent(t), frontend: `client = "50ms"`,
-			send: "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha", status: 408, says: "the body of the request", kind: plan.ClientTimeout},
+			send: "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nha", status: 408,
+			says: "the body of the request", kind: plan.ClientTimeout},
 		{name: "no response", server: silent(t), backend: `response = "50ms"`, send: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", status: 504,
 			says: "did not answer in time", kind: plan.ResponseTimeout, servers: true},
 		{name: "half a response", server: stuck, backend: `server = "50ms"`, send: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", status: 200,
@@ -166,7 +168,8 @@ func TestConnectTimeoutTriesTheNextServer(t *testing.T) {
 	c := r.dial()
 	br := bufio.NewReader(c)
 	for i := range 4 {
-		if resp, body := ask(t, c, br, "POST", fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", i)); resp.StatusCode != 200 {
+		raw := fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", i)
+		if resp, body := ask(t, c, br, "POST", raw); resp.StatusCode != 200 {
 			t.Errorf("%s %q", resp.Status, body)
 		}
 	}
