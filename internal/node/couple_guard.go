@@ -39,7 +39,7 @@ func heartbeats(addr netip.AddrPort) netip.AddrPort {
 // setup is what the guard of the node self is told of a view.
 func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup {
 	s := vip.Setup{
-		Self: self.Name, ClusterID: v.Cluster.ID, Keys: v.Keys.Heartbeat,
+		Self: self.Name, ClusterID: v.Cluster.ID, Keys: v.Keys.Heartbeat[:min(len(v.Keys.Heartbeat), vip.MaxKeys)],
 		Listen:    heartbeats(netip.AddrPortFrom(self.Advertise, self.Port)),
 		SelfVoter: voters.Has(self.Name), Witness: self.Role == config.Witness,
 		VotersIndex: voters.Index, Applied: v.Index,
@@ -102,10 +102,13 @@ func (n *Node) fit(running api.Running, disk error) (ok bool, why string) {
 }
 
 // confirmed reports whether every guard that holds or claims an address knows the set of voters of that log index: only then may
-// the set change again.
+// the set change again. A node without a guard cannot know, unless there is nothing to hold.
 func (n *Node) confirmed(index uint64) bool {
 	s := n.guard.State().Get()
-	return !s.Connected || s.Confirmed >= index || len(s.Peers) == 0
+	if !s.Connected {
+		return len(n.machine.Views().Get().Placements) == 0
+	}
+	return s.Confirmed >= index || len(s.Peers) == 0
 }
 
 // explain says why this node holds the VIP or does not.

@@ -172,7 +172,6 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleElection)
 	couples(n.coupleSticky)
 	couples(n.coupleTime)
-	couples(n.coupleKeys)
 	goes("admin API", life, n.serveAPI)
 	n.log.Info("node runs", "name", n.conf.Name, "role", n.conf.Role.String(), "version", n.version)
 
