@@ -22,10 +22,11 @@ import (
 
 // Options say how an Agent finds or starts its guard.
 type Options struct {
-	Dir    string   // where a guard that we start writes guard.log
-	Binary string   // what to start; empty: /proc/self/exe
-	Args   []string // its arguments; empty: "guard"
-	Env    []string // added to its environment
+	Dir    string        // where a guard that we start writes guard.log
+	Binary string        // what to start; empty: /proc/self/exe
+	Args   []string      // its arguments; empty: "guard"
+	Env    []string      // added to its environment
+	Wait   time.Duration // for a guard that a service manager starts, before we start one
 	Log    *slog.Logger
 }
 
@@ -303,7 +304,8 @@ func (a *Agent) write(conn *net.UnixConn, ended <-chan struct{}) {
 
 // connect returns a guard's socket after hello and welcome. A guard of another protocol is asked to end and replaced.
 func (a *Agent) connect(ctx context.Context) (*net.UnixConn, error) {
-	deadline := time.Now().Add(guardStart)
+	begin := time.Now()
+	deadline := begin.Add(a.opts.Wait + guardStart)
 	started, exited := false, make(chan error, 1)
 	for {
 		conn, err := a.greet()
@@ -314,14 +316,14 @@ func (a *Agent) connect(ctx context.Context) (*net.UnixConn, error) {
 			a.opts.Log.Info("guard replaced", "why", err)
 		case !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT):
 			return nil, err
-		case !started:
+		case !started && time.Since(begin) >= a.opts.Wait:
 			if err := a.spawn(exited); err != nil {
 				return nil, err
 			}
 			started = true
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("no guard answered within %v; see %s", guardStart, a.logPath())
+			return nil, fmt.Errorf("no guard answered within %v; see %s", a.opts.Wait+guardStart, a.logPath())
 		}
 		select {
 		case err := <-exited:

@@ -16,6 +16,10 @@ import (
 // defaultNodeFile is where scripts/install puts a host's own file.
 const defaultNodeFile = "/etc/skein/node.hcl"
 
+// guardWait is how long an agent under a service manager waits for the guard, which is a unit of its own there and is started again
+// when the last agent has ended it. A guard that the agent started instead would live in the agent's unit, without its real time.
+const guardWait = 3 * time.Second
+
 // agentCommand is `skein agent`: a node of a cluster.
 func (c *cli) agentCommand() *cobra.Command {
 	var file string
@@ -35,7 +39,11 @@ SIGTERM gives addresses and leadership away, lets what is under way finish, and 
 			if err != nil {
 				return err
 			}
-			n, err := node.Open(node.Options{Config: conf, Version: version().Version, Log: c.logger(verbose)})
+			var wait time.Duration
+			if c.env("NOTIFY_SOCKET") != "" {
+				wait = guardWait
+			}
+			n, err := node.Open(node.Options{Config: conf, Version: version().Version, Log: c.logger(verbose), GuardWait: wait})
 			if errors.Is(err, node.ErrNoCluster) {
 				return failf("found a cluster with `skein cluster init`, or join one with `skein cluster join ADDRESS --token TOKEN`",
 					"this host belongs to no cluster yet (%s has no identity)", conf.DataDir)

@@ -56,6 +56,9 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
+	// GuardWait is how long a guard that somebody else starts is waited for before this node starts one of its own.
+	GuardWait time.Duration
+
 	// Edges.
 	Network cluster.Network             // nil: the host's
 	Guard   Guard                       // nil: a guard process, found or started
@@ -110,7 +113,7 @@ func (n *Node) openEdges(o Options) error {
 	var progress []*atomic.Uint64
 	n.guard, n.admin = o.Guard, o.Admin
 	if n.guard == nil {
-		agent, err := vip.Start(vip.Options{Dir: o.Config.DataDir, Log: o.Log.With("part", "vip")})
+		agent, err := vip.Start(vip.Options{Dir: o.Config.DataDir, Wait: o.GuardWait, Log: o.Log.With("part", "vip")})
 		if err != nil {
 			return err
 		}

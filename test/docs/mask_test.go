@@ -18,7 +18,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(ns|µs|ms|m|s|h|d))+\b`), "SPAN"},
 	{regexp.MustCompile(`just now|SPAN ago`), "AGO"},
 	{regexp.MustCompile(`index \d+`), "index N"},
-	{regexp.MustCompile(`\b1\.\d+\b`), "EPOCH"},
+	{regexp.MustCompile(`epoch \d+\.\d+`), "epoch N"},
 	{regexp.MustCompile(`lb\d runs it`), "NODE runs it"}, // in the order in which they do
 	{regexp.MustCompile(`(?m)^web\d$`), "SERVER"},        // whose turn it is
 	{regexp.MustCompile(`[ \t]+`), " "},                  // columns are as wide as what was masked
