@@ -39,6 +39,7 @@ SIGTERM gives addresses and leadership away, lets what is under way finish, and 
 			if err != nil {
 				return err
 			}
+			calmGC()
 			var wait time.Duration
 			if c.env("NOTIFY_SOCKET") != "" {
 				wait = guardWait

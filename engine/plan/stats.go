@@ -50,6 +50,7 @@ func (f Failure) String() string {
 // Counters are one loop's share of a Stats. Only that loop adds; any goroutine reads.
 type Counters struct {
 	Connections atomic.Uint64    // accepted (frontend), opened (server)
+	Ended       atomic.Uint64    // of those, closed again (frontend)
 	Requests    atomic.Uint64    // HTTP requests or TCP sessions begun
 	Reused      atomic.Uint64    // requests sent on a connection that had been used before
 	Retries     atomic.Uint64    // tried again on another server or connection
@@ -79,12 +80,15 @@ func (s *Stats) Loop(loop int) *Counters {
 
 // Totals is a copy of Counters, or a sum of them.
 type Totals struct {
-	Connections, Requests, Reused, Retries, BytesIn, BytesOut, Idle uint64
+	Connections, Ended, Requests, Reused, Retries, BytesIn, BytesOut, Idle uint64
 
 	Status    [6]uint64
 	Failures  [NumFailures]uint64
 	Malformed [h1.NumErrors]uint64
 }
+
+// Open returns how many of a frontend's connections have not ended.
+func (t Totals) Open() int64 { return int64(t.Connections - t.Ended) }
 
 // Totals sums up the loops. Each number is right by itself; they are not of one instant.
 func (s *Stats) Totals() Totals {
@@ -94,6 +98,7 @@ func (s *Stats) Totals() Totals {
 		if c == nil {
 			continue
 		}
+		t.Ended += c.Ended.Load() // first, so that Open is never negative for long
 		t.Connections += c.Connections.Load()
 		t.Requests += c.Requests.Load()
 		t.Reused += c.Reused.Load()

@@ -82,6 +82,10 @@ func (c *client) begin(rest []byte) {
 	switch front := c.listener.front.Load(); {
 	case front == c.front || front == nil:
 	case front.Mode == c.front.Mode:
+		if front.Stats != c.front.Stats { // the listener has become another frontend's
+			c.stats().Ended.Add(1)
+			front.Stats.Loop(c.w.id).Connections.Add(1)
+		}
 		c.front = front // a new configuration is in force from one request to the next
 	default:
 		x.closing = true

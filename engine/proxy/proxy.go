@@ -189,6 +189,7 @@ func (w *Worker) unlink(c *client) {
 	if c.next != nil {
 		c.next.prev = c.prev
 	}
+	c.stats().Ended.Add(1)
 	c.state = clientFree
 	c.serial = 0
 	c.listener, c.front, c.addr = nil, nil, netip.Addr{}

@@ -90,7 +90,7 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 	}
 	for _, f := range stats.Frontends {
 		r.Frontends = append(r.Frontends, api.FrontendReport{
-			Name: f.Name, Mode: f.Mode.String(), Listeners: listeners[f.Name], Connections: f.Connections,
+			Name: f.Name, Mode: f.Mode.String(), Listeners: listeners[f.Name], Active: f.Open(), Connections: f.Connections,
 			Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, Errors: failures(f.Totals),
 		})
 	}
