@@ -140,15 +140,12 @@ func (n *Network) arrive(from, to netip.AddrPort, b []byte) {
 		n.mu.Unlock()
 		return
 	}
-	f := h.packets[to.Port()]
-	if h.paused && f != nil {
-		if len(h.waiting) < waitingMax {
-			h.waiting = append(h.waiting, func() { f(b, from) })
-		}
-		f = nil
+	f, paused := h.packets[to.Port()], h.paused
+	if paused && f != nil && len(h.waiting) < waitingMax {
+		h.waiting = append(h.waiting, func() { f(b, from) })
 	}
 	n.mu.Unlock()
-	if f != nil {
+	if f != nil && !paused {
 		f(b, from)
 	}
 }

@@ -51,14 +51,14 @@ type Clients struct {
 	weights map[string][]int      // by server: what may stand, oldest first; the last acknowledged one at [0]
 	never   map[string][]int      // by server: what was refused for certain
 	learned map[sticky.Key]uint64 // entries that a second node has seen
-	tried   int
+	busy    map[string]bool       // servers whose weight is being set
 	acked   int
 }
 
 func newClients(w *World) *Clients {
 	return &Clients{
 		w: w, texts: map[uint64]string{}, refused: map[string]string{}, weights: map[string][]int{}, never: map[string][]int{},
-		learned: map[sticky.Key]uint64{},
+		learned: map[sticky.Key]uint64{}, busy: map[string]bool{},
 	}
 }
 
@@ -155,6 +155,23 @@ func (c *Clients) Weigh(n *Node, server string) error {
 		c.w.Logf("client: weight %d of %s through %s: who knows (%v)", weight, server, n.Name, err)
 	}
 	return err
+}
+
+// WeighSoon does the same in the background, unless somebody is at that server already.
+func (c *Clients) WeighSoon(n *Node, server string) {
+	c.mu.Lock()
+	busy := c.busy[server]
+	c.busy[server] = true
+	c.mu.Unlock()
+	if busy {
+		return
+	}
+	c.wg.Go(func() {
+		_ = c.Weigh(n, server) // what came of it is noted there
+		c.mu.Lock()
+		delete(c.busy, server)
+		c.mu.Unlock()
+	})
 }
 
 // Visit is a new client of the sticky backend at a node. The entry counts as promised once another node has it.

@@ -107,10 +107,9 @@ func (w *World) Close() {
 		n.powerOff()
 	}
 	for _, n := range w.Nodes {
-		if n.ended != nil {
-			<-n.ended
-		}
+		n.wait()
 	}
+	time.Sleep(time.Minute) // memberlist's probes end by their own clocks, and time stops with the test
 	if w.tb.Failed() || *showTrace {
 		w.tb.Logf("seed %d\n%s", w.seed, w.trace.String())
 	}
@@ -202,9 +201,7 @@ func (n *Node) heartbeats() netip.AddrPort {
 
 // startAgent starts the agent, after the last one of this host has ended.
 func (n *Node) startAgent() {
-	if n.ended != nil {
-		<-n.ended
-	}
+	n.wait()
 	n.proc = n.w.net.process(n.addr.Addr())
 	n.agent = n.guard.Attach()
 	n.disk.mend()
@@ -281,9 +278,21 @@ func (n *Node) powerOff() {
 func (n *Node) stop() {
 	n.w.Logf("%s agent told to stop", n.Name)
 	n.cancel()
-	<-n.ended
+	n.wait()
 	n.proc.kill()
 	n.agent = nil
+}
+
+// wait returns when the last agent has ended. One that never does is a bug, of which its goroutines tell most.
+func (n *Node) wait() {
+	if n.ended == nil {
+		return
+	}
+	select {
+	case <-n.ended:
+	case <-time.After(time.Minute):
+		panic(fmt.Sprintf("seed %d: the agent of %s does not end\n%s", n.w.seed, n.Name, n.w.trace.String()))
+	}
 }
 
 // pause stops agent and guard of a host as SIGSTOP does; its kernel goes on.
