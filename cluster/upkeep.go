@@ -132,14 +132,27 @@ func (c *Cluster) snapshots(ctx context.Context) {
 		if c.store.written.Load() < snapshotBytes || c.disk.refused() != nil {
 			continue
 		}
-		c.store.written.Store(0)
-		if err := c.trail(); err != nil {
-			c.log.Warn("set how much of the log is kept", "err", err)
-		}
-		if err := c.raft.Snapshot().Error(); err != nil && ctx.Err() == nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		if err := c.Snapshot(); err != nil && ctx.Err() == nil {
 			c.log.Warn("take a snapshot", "err", err)
 		}
 	}
+}
+
+// Snapshot writes the machine's state beside the log and truncates the log behind it. It is done when needed without being asked;
+// nothing that is proposed or applied waits for it. It returns when the log has been truncated; that nothing has changed since the
+// last one is fine.
+func (c *Cluster) Snapshot() error {
+	if err := c.running(); err != nil {
+		return err
+	}
+	c.store.written.Store(0)
+	if err := c.trail(); err != nil {
+		c.log.Warn("set how much of the log is kept", "err", err)
+	}
+	if err := c.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return err
+	}
+	return nil
 }
 
 // trail makes raft keep about trailingBytes of log behind the next snapshot.

@@ -191,6 +191,10 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	return errors.Join(err, n.cluster.Close())
 }
 
+// Snapshot writes the replicated state beside the log now. It happens by itself when it is due; this is for whoever wants to choose
+// the moment.
+func (n *Node) Snapshot() error { return n.cluster.Snapshot() }
+
 // leave gives everything away in the order in which nothing is lost: leadership and addresses first, then what is still under way.
 func (n *Node) leave(drain time.Duration) {
 	n.log.Info("node leaves", "drain", drain)
