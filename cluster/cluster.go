@@ -127,7 +127,8 @@ type Cluster struct {
 	fsm       *fsm
 	transport *transport
 
-	short sync.WaitGroup // goroutines that end by themselves soon after raft does; Run waits for them
+	asked asked         // of raft, and not answered yet
+	ended chan struct{} // closed when raft has shut down
 	once  sync.Once
 }
 
@@ -207,6 +208,7 @@ func Open(opt Options) (*Cluster, error) {
 		nudge:    make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		started:  make(chan struct{}),
+		ended:    make(chan struct{}),
 	}
 	c.identity.Store(id)
 	c.links.ctx, c.links.stop = context.WithCancel(context.Background())
@@ -359,7 +361,11 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.handOver()
 	close(c.stopping)
 	cancel()
+	if !c.asked.close(answerGrace) {
+		c.log.Warn("raft leaves commands unanswered", "waited", answerGrace)
+	}
 	err = c.raft.Shutdown().Error()
+	close(c.ended)
 	c.transport.Close()
 	c.links.close()
 	c.api.Close()
@@ -367,7 +373,6 @@ func (c *Cluster) Run(ctx context.Context) error {
 	listener.Close()
 	c.mux.close()
 	background.Wait()
-	c.short.Wait()
 	return err
 }
 
@@ -404,7 +409,7 @@ func (c *Cluster) startRaft() error {
 			return fmt.Errorf("found the cluster: %w", err)
 		}
 	}
-	c.fsm = &fsm{m: c.opt.Machine, store: c.store}
+	c.fsm = &fsm{m: c.opt.Machine, store: c.store, dir: c.dir, hurry: c.stopping}
 	if err := c.fsm.replay(c.snaps); err != nil {
 		return corrupt(c.dir, c.name, fmt.Errorf("replay the log: %w", err))
 	}

@@ -59,7 +59,9 @@ func (c *Cluster) publishLeader(ctx context.Context) {
 	c.wake()
 	c.log.Info("leader", "leader", orNone(now.Leader), "was", orNone(old.Leader), "term", now.Term)
 	if now.Self {
-		c.short.Go(func() { c.barrier(ctx, now.Term) })
+		if c.asked.begin() {
+			go func() { defer c.asked.end(); c.barrier(ctx, now.Term) }()
+		}
 	}
 }
 

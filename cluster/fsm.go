@@ -19,7 +19,9 @@ import (
 type fsm struct {
 	m       Machine
 	store   *store
-	applied atomic.Uint64 // the last command that the machine has carried out
+	dir     string          // of the snapshots too
+	hurry   <-chan struct{} // closed: the node stops
+	applied atomic.Uint64   // the last command that the machine has carried out
 
 	// Of raft's goroutine that applies.
 	replayed uint64 // commands up to here were applied before raft ran
@@ -98,23 +100,5 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fsmSnapshot{s, f.applied.Load()}, nil
+	return fsmSnapshot{s, f.applied.Load(), f.dir, f.hurry}, nil
 }
-
-type fsmSnapshot struct {
-	s     Snapshot
-	index uint64
-}
-
-func (s fsmSnapshot) Persist(sink raft.SnapshotSink) error {
-	_, err := sink.Write(binary.BigEndian.AppendUint64(nil, s.index))
-	if err == nil {
-		err = s.s.Persist(sink)
-	}
-	if err != nil {
-		return errors.Join(err, sink.Cancel())
-	}
-	return sink.Close()
-}
-
-func (s fsmSnapshot) Release() { s.s.Release() }

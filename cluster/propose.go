@@ -184,9 +184,12 @@ func (c *Cluster) apply(ctx context.Context, cmd []byte) (answer, error) {
 	if len(cmd) > maxCommand {
 		return answer{}, ErrTooLarge
 	}
+	if !c.asked.begin() {
+		return answer{}, ErrClosed
+	}
 	f := c.raft.Apply(cmd, applyWait)
 	done := make(chan error, 1)
-	c.short.Go(func() { done <- f.Error() }) // raft decides, or steps down for want of a quorum (500 ms)
+	go func() { defer c.asked.end(); done <- f.Error() }() // raft decides, or steps down for want of a quorum (500 ms)
 	select {
 	case err := <-done:
 		switch {
@@ -201,6 +204,8 @@ func (c *Cluster) apply(ctx context.Context, cmd []byte) (answer, error) {
 		return answer{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, err)
 	case <-ctx.Done():
 		return answer{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, context.Cause(ctx))
+	case <-c.ended:
+		return answer{}, fmt.Errorf("%w (%w)", ErrUnknownOutcome, ErrClosed)
 	}
 }
 

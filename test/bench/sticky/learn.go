@@ -85,7 +85,7 @@ func (l *learning) run(ctx context.Context) (Learned, error) {
 	close(l.sample)
 	n := l.to - l.from
 	err := poll(ctx, fmt.Sprintf("%d entries on every node", n), func() bool {
-		have := l.t.entries()
+		have, n := l.t.entries(), n-int(l.t.dropped()-dropped)
 		for i := range have {
 			if have[i] < had[i]+n {
 				return false
@@ -95,9 +95,11 @@ func (l *learning) run(ctx context.Context) (Learned, error) {
 	})
 	took := time.Since(start)
 	<-watched
+	lost := l.t.dropped() - dropped
+	n -= int(lost)
 	r := Learned{
 		Entries: n, Target: l.rate, Seconds: took.Seconds(), Rate: float64(n) / took.Seconds(),
-		Dropped: l.t.dropped() - dropped, missing: watch.missing,
+		Dropped: lost, missing: watch.missing,
 	}
 	r.setSights(watch.took)
 	if err != nil {
