@@ -12,6 +12,7 @@ import (
 // judge fills in the verdict, its reasons and the alarms. The order of the checks is the order in which an operator wants to read
 // them: what costs traffic first.
 func (s *Status) judge(f Facts) {
+	s.judgeMembership(f)
 	s.judgeQuorum()
 	s.judgeVIPs(f)
 	s.judgeBackends()
@@ -35,6 +36,16 @@ func (s *Status) because(v Verdict, format string, args ...any) {
 
 func (s *Status) alarm(sev Severity, hint, format string, args ...any) {
 	s.Alarms = append(s.Alarms, Alarm{Severity: sev, What: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// judgeMembership tells who asks a node that was removed that the rest is what it knew last.
+func (s *Status) judgeMembership(f Facts) {
+	if _, member := f.View.Node(f.Self); member || f.Self == "" || !f.View.Founded() {
+		return
+	}
+	s.because(Down, "%s is no member of this cluster; the rest is what it knew last", f.Self)
+	s.alarm(Critical, "ask another node; to bring this one back: stop its agent, move the cluster directory in its data_dir away, "+
+		"`skein cluster token` on a member, `skein cluster join` here", "%s was removed, or has not taken in yet that it joined", f.Self)
 }
 
 func (s *Status) judgeQuorum() {

@@ -78,7 +78,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		Long: `skein is a clustered load balancer in one binary: two or more hosts share virtual addresses,
 one configuration and their sticky sessions. When one of them falls, another takes its place.
 
-Every verb but "agent" and "run" asks the agent on this host, through its socket.`,
+To try it: "skein demo", or "skein run FILE". Verbs that ask the cluster do so through the agent on this host.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
