@@ -25,6 +25,7 @@ type Load struct {
 	Every     time.Duration // 0: 5 ms
 	Deadline  time.Duration // for each request, connecting included; 0: 250 ms
 	KeepAlive bool          // all requests one after another on one connection that is kept open
+	Echo      bool          // the target is an echo server: every request is a short TCP session instead, see echo
 	Status    int           // that a good answer has; 0: 200
 	Record    Record
 }
@@ -44,6 +45,9 @@ func (l *Load) Run(ctx context.Context, h *Host) error {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	if l.KeepAlive && l.Echo {
+		return errors.New("a load is either kept alive or of echo sessions; a Stream is a long session")
+	}
 	if l.KeepAlive {
 		return l.runKeepAlive(ctx, h, tick.C)
 	}
@@ -86,8 +90,38 @@ func (l *Load) once(h *Host, start time.Time) (from string, err error) {
 		return "", err
 	}
 	defer c.Close()
+	if l.Echo {
+		return "", echo(c)
+	}
 	from, _, err = l.exchange(c, bufio.NewReaderSize(c, 4<<10), true)
 	return from, err
+}
+
+// echo is one TCP session as many protocols have it: something is sent and answered, one side says that it has done, and the
+// other one follows. Exactly what was sent must have come back by then.
+func echo(c *os.File) error {
+	const said = "what comes back must be this"
+	if _, err := io.WriteString(c, said); err != nil {
+		return err
+	}
+	got := make([]byte, len(said))
+	if _, err := io.ReadFull(c, got); err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = os.NewSyscallError("shutdown", unix.Shutdown(int(fd), unix.SHUT_WR)) })
+	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	rest, err := io.ReadAll(c)
+	if err == nil && (string(got) != said || len(rest) > 0) {
+		err = fmt.Errorf("malformed echo: %q", append(got, rest...))
+	}
+	return err
 }
 
 // runKeepAlive opens a new connection only after one was closed. That the server closes it between two requests, or says

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,6 +85,7 @@ type stage struct {
 	client  *lab.Host
 	load    *lab.Load // fresh connections
 	keep    *lab.Load // one that is kept alive
+	control *lab.Load // straight to a web server, past the cluster: how well this machine keeps time
 	watch   *lab.ARPWatch
 	start   time.Time // of the traffic
 }
@@ -112,8 +114,27 @@ func newStage(t *testing.T) *stage {
 // newStageWith does so with other servers: web starts a web server on a host, db whatever is behind the TCP frontend.
 func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *stage {
 	t.Helper()
+	s := newCluster(t, web, db)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	s.must(s.fleet.Nodes()[0].Apply(ctx, s.config(), "the lab's configuration"))
+	s.until("somebody holds the address", func() bool { return s.holder() != "" })
+	s.load = &lab.Load{Target: netip.AddrPortFrom(vip, 80)}
+	s.keep = &lab.Load{Target: netip.AddrPortFrom(vip, 80), KeepAlive: true}
+	s.control = &lab.Load{Target: s.servers[0].addr, KeepAlive: true, Every: 10 * time.Millisecond, Deadline: 10 * time.Second}
+	s.start = time.Now()
+	for _, l := range []*lab.Load{s.load, s.keep, s.control} {
+		s.background("the client", func(ctx context.Context) error { return l.Run(ctx, s.client) })
+	}
+	s.settled(s.start)
+	return s
+}
+
+// newWorld builds an empty world.
+func newWorld(t *testing.T) *stage {
+	t.Helper()
 	if testing.Short() {
-		t.Skip("a whole cluster: not with -short")
+		t.Skip("real processes on a network of their own: not with -short")
 	}
 	if enterErr != nil {
 		t.Skipf("no lab on this machine: %v", enterErr)
@@ -131,15 +152,24 @@ func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) 
 	})
 	s.world, err = lab.New(slog.New(slog.DiscardHandler))
 	s.must(err)
-	s.fleet = &fleet.Fleet{World: s.world, Binary: *binary, Dir: dir}
+	t.Cleanup(func() {
+		if err := s.world.Close(); err != nil {
+			t.Errorf("take the world down: %v", err)
+		}
+	})
+	return s
+}
+
+// newCluster builds the hosts and the cluster, which has no configuration yet, and starts the watcher.
+func newCluster(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *stage {
+	t.Helper()
+	s := newWorld(t)
+	s.fleet = &fleet.Fleet{World: s.world, Binary: *binary, Dir: s.dir}
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range s.fleet.Nodes() {
 				t.Logf("--- the end of %s's log\n%s", n.Name, n.LogTail(40))
 			}
-		}
-		if err := s.world.Close(); err != nil {
-			t.Errorf("take the world down: %v", err)
 		}
 	})
 	for _, name := range []string{"lb1", "lb2", "lb3"} {
@@ -156,18 +186,8 @@ func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) 
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	s.must(s.fleet.Boot(ctx, func(node, command string) { t.Logf("%s: %s", node, command) }))
-	s.must(s.fleet.Nodes()[0].Apply(ctx, s.config(), "the lab's configuration"))
-
 	s.watch = &lab.ARPWatch{Addr: vip}
 	s.background("the watcher", func(ctx context.Context) error { return s.watch.Run(ctx, watcher) })
-	s.until("somebody holds the address", func() bool { return s.holder() != "" })
-	s.load = &lab.Load{Target: netip.AddrPortFrom(vip, 80)}
-	s.keep = &lab.Load{Target: netip.AddrPortFrom(vip, 80), KeepAlive: true}
-	s.start = time.Now()
-	for _, l := range []*lab.Load{s.load, s.keep} {
-		s.background("the client", func(ctx context.Context) error { return l.Run(ctx, s.client) })
-	}
-	s.settled(s.start)
 	return s
 }
 
@@ -263,6 +283,15 @@ func (s *stage) holding() *fleet.Node {
 	return n
 }
 
+// stalled is the longest that a request past the cluster took since then: for so long the machine itself stood still.
+func (s *stage) stalled(since time.Time) time.Duration {
+	var d time.Duration
+	for _, o := range s.control.Record.Since(since) {
+		d = max(d, o.Took)
+	}
+	return d
+}
+
 // others are the nodes but n.
 func (s *stage) others(n *fleet.Node) []*lab.Host {
 	var hs []*lab.Host
@@ -287,14 +316,23 @@ func (s *stage) settled(since time.Time) lab.Outage {
 	return o
 }
 
-// whole waits until all nodes are members in good standing that run the newest configuration.
+// whole waits until all nodes are members in good standing again: each hears its leader, has applied what the cluster had committed
+// when it was asked, runs the newest configuration and could take the address over. Before that, the next failure would be the
+// second at a time, and three nodes bear one.
 func (s *stage) whole() *api.Status {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	st, err := s.fleet.WaitStatus(ctx, "all nodes to be back", func(st *api.Status) bool {
 		for _, n := range st.Nodes {
-			if !n.Alive || !n.Reachable || n.Report == nil || n.Report.Revision.Running != st.Revision.Number {
+			if !n.Alive || !n.Reachable || !n.Voter || n.Report == nil {
+				return false
+			}
+			r := n.Report
+			if r.Raft.Leader == "" || r.Raft.AppliedIndex < st.AsOf.Index || r.Revision.Running != st.Revision.Number {
+				return false
+			}
+			if !r.Guard.Fit || slices.ContainsFunc(r.Peers, func(p api.PeerReport) bool { return !p.Alive || !p.Fit }) {
 				return false
 			}
 		}
