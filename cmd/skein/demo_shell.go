@@ -40,10 +40,15 @@ func (d *demo) shell(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintf(d.say, "\n%s holds %v. This shell is on the client; \"exit\" takes everything down.\n\n", status.VIPs[0].Holder, demoVIP)
-	fmt.Fprintf(d.say, "  curl http://%v/       a page through the address\n", demoVIP)
-	fmt.Fprintf(d.say, "  skein status              what %s makes of the cluster (skein --help: what else there is)\n", asked.Name)
-	fmt.Fprintf(d.say, "  skein show > edge.hcl     the configuration; change it, then: skein apply edge.hcl\n")
-	fmt.Fprintf(d.say, "  kill -9 $%s              $lb1, $lb2 and $lb3 are the processes of the agents\n\n", status.VIPs[0].Holder)
+	for _, line := range [][2]string{
+		{fmt.Sprintf("curl http://%v/", demoVIP), "a page through the address"},
+		{"skein status", fmt.Sprintf("what %s makes of the cluster (skein --help: what else there is)", asked.Name)},
+		{"skein show > edge.hcl", "the configuration; change it, then: skein apply edge.hcl"},
+		{"kill -9 $" + status.VIPs[0].Holder, "$lb1, $lb2 and $lb3 are the processes of the agents"},
+	} {
+		fmt.Fprintf(d.say, "  %-26s%s\n", line[0], line[1])
+	}
+	fmt.Fprintln(d.say)
 
 	cmd := lab.Command(cmp.Or(d.c.env("SHELL"), "/bin/sh"))
 	cmd.SysProcAttr.Setpgid = false // it has to stay in the terminal's foreground
