@@ -125,6 +125,7 @@ type Cluster struct {
 	// Set before started is closed.
 	raft      *raft.Raft
 	fsm       *fsm
+	nudges    *nudges
 	transport *transport
 
 	asked asked         // of raft, and not answered yet
@@ -348,6 +349,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { c.mux.serve(listener) })
 	background.Go(func() { c.followLeader(ctx) })
+	background.Go(func() { c.nudges.run(ctx) })
 	background.Go(func() { c.followViews(ctx) })
 	background.Go(func() { c.gossip(ctx, streams) })
 	background.Go(func() { c.followVoters(ctx) })
@@ -390,7 +392,7 @@ func (c *Cluster) startRaft() error {
 	cfg.HeartbeatTimeout = raftTimeout
 	cfg.ElectionTimeout = raftTimeout
 	cfg.LeaderLeaseTimeout = 500 * time.Millisecond
-	cfg.CommitTimeout = 5 * time.Millisecond // at 50 ms, followers of a quiet log apply 50-100 ms late
+	cfg.CommitTimeout = 50 * time.Millisecond // nudges tell sooner
 	cfg.MaxAppendEntries = 256
 	cfg.TrailingLogs = trailingMax
 	cfg.SnapshotInterval = snapshotInterval
@@ -409,7 +411,8 @@ func (c *Cluster) startRaft() error {
 			return fmt.Errorf("found the cluster: %w", err)
 		}
 	}
-	c.fsm = &fsm{m: c.opt.Machine, store: c.store, dir: c.dir, hurry: c.stopping}
+	c.nudges = newNudges(c)
+	c.fsm = &fsm{m: c.opt.Machine, store: c.store, dir: c.dir, hurry: c.stopping, committed: c.nudges.committed}
 	if err := c.fsm.replay(c.snaps); err != nil {
 		return corrupt(c.dir, c.name, fmt.Errorf("replay the log: %w", err))
 	}

@@ -23,6 +23,8 @@ type fsm struct {
 	hurry   <-chan struct{} // closed: the node stops
 	applied atomic.Uint64   // the last command that the machine has carried out
 
+	committed func(index, term uint64) // hears of every command that raft brings; must not block
+
 	// Of raft's goroutine that applies.
 	replayed uint64 // commands up to here were applied before raft ran
 	fed      uint64 // the last command that raft has brought
@@ -73,6 +75,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 	result := f.m.Apply(l.Index, l.Data)
 	f.applied.Store(l.Index)
 	f.store.stageCommit(l.Index)
+	f.committed(l.Index, l.Term)
 	return result
 }
 

@@ -22,6 +22,8 @@ type sink struct{ log *slog.Logger }
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	var l slog.Level
 	switch {
+	case msg == "failed to get previous log": // a nudge that was sooner than the entry, or a log that is being brought up to date
+		l = slog.LevelDebug
 	case level >= hclog.Error:
 		l = slog.LevelWarn
 	case level == hclog.Warn:
