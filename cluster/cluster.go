@@ -55,6 +55,9 @@ type Options struct {
 	// Confirmed says whether the holders' guards have confirmed the voters as of a log index. The next change of voters waits for it.
 	// nil: always.
 	Confirmed func(index uint64) bool
+	// Grants says whether a node's guard would grant addresses now. A node becomes a voter only then: each voter raises the number of
+	// grants that a holder needs. nil: always.
+	Grants func(node string) bool
 	// Disk is asked after every synced write whether it failed; simulations make it fail. nil: only the real disk can.
 	Disk func() error
 	// Now is the clock that certificates are checked against. nil: time.Now.
@@ -158,6 +161,9 @@ func Open(opt Options) (*Cluster, error) {
 	}
 	if opt.Confirmed == nil {
 		opt.Confirmed = func(uint64) bool { return true }
+	}
+	if opt.Grants == nil {
+		opt.Grants = func(string) bool { return true }
 	}
 	if opt.Role == "" {
 		opt.Role = state.Balancer

@@ -73,6 +73,9 @@ func (c *Cluster) changeVoters(ctx context.Context) (again bool, err error) {
 			if err == nil && behind > caughtUp {
 				err = fmt.Errorf("%d entries behind", behind)
 			}
+			if err == nil && !c.opt.Grants(m.Name) {
+				err = errors.New("its guard grants no addresses yet")
+			}
 			if err != nil {
 				unready = errors.Join(unready, fmt.Errorf("%s cannot vote yet: %w", m.Name, err))
 			}

@@ -173,6 +173,7 @@ func (m *machine) status(now int64) *wireStatus {
 		}
 		if p.ever { // as it said last: that we lost sight of it makes it neither unfit nor dead, ConfirmedDead does
 			s.Fit, s.AgentAlive = p.flags&flagFit != 0, p.flags&flagAgent != 0
+			s.Silent = p.flags&flagSilent != 0
 			s.Resigned = p.flags&(flagResigned|flagOrphan) != 0
 		}
 		claims := false

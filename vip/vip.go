@@ -180,6 +180,7 @@ type PeerState struct {
 	Alive         bool // heard from within its detection time; that it is not is our opinion alone
 	Fit           bool // as it said last: its agent says so, and its guard agrees
 	AgentAlive    bool // as it said last
+	Silent        bool // its guard has just started and grants nothing yet
 	Resigned      bool // its guard has let go of everything: the node can be replaced at once
 	ConfirmedDead bool // a majority of voters has not heard from it, or it said itself that it is gone
 

@@ -111,6 +111,13 @@ func (n *Node) confirmed(index uint64) bool {
 	return s.Confirmed >= index || len(s.Peers) == 0
 }
 
+// grants reports whether the guard of another node would grant addresses now, as far as ours has heard.
+func (n *Node) grants(name string) bool {
+	s := n.guard.State().Get()
+	p, known := s.Peers[name]
+	return !s.Connected || known && p.Alive && !p.Silent
+}
+
 // explain says why this node holds the VIP or does not.
 func (n *Node) explain(name string) []string {
 	s := n.guard.State().Get()
