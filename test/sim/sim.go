@@ -44,8 +44,8 @@ type World struct {
 
 	mu sync.Mutex
 	// mu guards the following, and the links of all nodes.
-	broken []string       // invariants that did not hold
-	takes  map[string]int // by VIP: times that a node put it on its link
+	broken []string        // invariants that did not hold
+	takes  map[string]int  // by VIP: times that a node put it on its link
 	voters map[string]bool // see votes; of the test's goroutine alone
 }
 
