@@ -82,14 +82,15 @@ type Snapshotting struct {
 }
 
 // snapshots probes for a while, then probes while all nodes snapshot at the same time: the worst case, since they share a disk.
-func (t *trio) snapshots(ctx context.Context, name string, quiet time.Duration) (Snapshotting, error) {
+func (t *trio) snapshots(ctx context.Context, name string, before time.Duration) (Snapshotting, error) {
 	s := Snapshotting{Name: name}
 	lead, err := t.leader(ctx)
 	if err != nil {
 		return s, err
 	}
 	p := prober{lead, 2 * time.Millisecond}
-	s.Before = t.during(ctx, p, func() { time.Sleep(quiet) })
+	quiet(ctx)
+	s.Before = t.during(ctx, p, func() { time.Sleep(before) })
 	took := make([]time.Duration, len(t.nodes))
 	errs := make([]error, len(t.nodes))
 	s.During = t.during(ctx, p, func() {

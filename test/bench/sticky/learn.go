@@ -58,6 +58,7 @@ type Learned struct {
 	P50Ms   float64 `json:"visible_p50_ms"` // from Learn on one node to Lookup on another
 	P99Ms   float64 `json:"visible_p99_ms"`
 	MaxMs   float64 `json:"visible_max_ms"`
+	CPU     float64 `json:"cpu_seconds"` // of all three nodes, learners and watcher included
 	missing int     // entries that were watched and never seen
 }
 
@@ -75,7 +76,7 @@ func (l *learning) run(ctx context.Context) (Learned, error) {
 	dropped, had := l.t.dropped(), l.t.entries()
 	watch := &watcher{t: l.t, in: l.sample, every: time.Millisecond}
 	watched := make(chan struct{})
-	start := time.Now()
+	start, cpu := time.Now(), cpuTime()
 	go func() { watch.run(ctx); close(watched) }()
 	var wg sync.WaitGroup
 	for i := range l.t.nodes {
@@ -101,6 +102,7 @@ func (l *learning) run(ctx context.Context) (Learned, error) {
 		Entries: n, Target: l.rate, Seconds: took.Seconds(), Rate: float64(n) / took.Seconds(),
 		Dropped: lost, missing: watch.missing,
 	}
+	r.CPU = (cpuTime() - cpu).Seconds()
 	r.setSights(watch.took)
 	if err != nil {
 		return r, fmt.Errorf("%w: entries %v, before %v, dropped %d", err, l.t.entries(), had, r.Dropped)

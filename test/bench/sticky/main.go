@@ -129,8 +129,8 @@ func tables(ctx context.Context, o options, log *slog.Logger, r *Report) (err er
 		if err == nil && got.missing > 0 {
 			err = fmt.Errorf("%d entries were never seen on another node", got.missing)
 		}
-		say("learned %d at %.0f/s (asked for %d/s): visible p50 %.1f ms, p99 %.1f ms, max %.1f ms; dropped %d",
-			got.Entries, got.Rate, rate, got.P50Ms, got.P99Ms, got.MaxMs, got.Dropped)
+		say("learned %d at %.0f/s (asked for %d/s): visible p50 %.1f ms, p99 %.1f ms, max %.1f ms; CPU %.1f s; dropped %d",
+			got.Entries, got.Rate, rate, got.P50Ms, got.P99Ms, got.MaxMs, got.CPU, got.Dropped)
 		return got, err
 	}
 	for range o.rounds {

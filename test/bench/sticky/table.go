@@ -14,6 +14,7 @@ func (r *Report) table() string {
 	}
 	learned := func(what string, ls []Learned) {
 		row(what+", entries/s", "median %8.0f   lowest %8.0f", pick(ls, 0.5, rateOf), pick(ls, 0, rateOf))
+		row("  CPU per entry, all three nodes", "median %8.1f   worst %9.1f µs", pick(ls, 0.5, cpuOf), pick(ls, 1, cpuOf))
 		row("  visible on the other nodes, p50", "median %8.1f   worst %9.1f ms", pick(ls, 0.5, p50Of), pick(ls, 1, p50Of))
 		row("  visible on the other nodes, p99", "median %8.1f   worst %9.1f ms", pick(ls, 0.5, p99Of), pick(ls, 1, p99Of))
 		row("  visible on the other nodes, slowest of all", "median %8.1f   worst %9.1f ms", pick(ls, 0.5, maxOf), pick(ls, 1, maxOf))
@@ -55,6 +56,7 @@ func (r *Report) table() string {
 }
 
 func rateOf(l Learned) float64 { return l.Rate }
+func cpuOf(l Learned) float64  { return l.CPU * 1e6 / float64(max(l.Entries, 1)) }
 func p50Of(l Learned) float64  { return l.P50Ms }
 func p99Of(l Learned) float64  { return l.P99Ms }
 func maxOf(l Learned) float64  { return l.MaxMs }
