@@ -324,7 +324,7 @@ func (c *Cluster) admit(ctx context.Context, body []byte) ([]byte, error) {
 	if !known {
 		if err := c.command(ctx, use); err != nil {
 			if errors.Is(err, state.ErrBadToken) {
-				return nil, fmt.Errorf("%w: %w: make a new one with `skein cluster token` on a member", ErrJoinRefused, err)
+				return nil, fmt.Errorf("%w: %w", ErrJoinRefused, err) // it says how to get another
 			}
 			return nil, err
 		}

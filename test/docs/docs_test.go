@@ -110,8 +110,33 @@ func TestCommandsPrintWhatPagesShow(t *testing.T) {
 	}
 }
 
+// runPage runs a page in a world of its own. Who takes over from a node that died is the cluster's choice, and on a machine that is
+// overloaded it may be another than the page shows: a page that did not fit gets a second world.
 func runPage(t *testing.T, p *page) {
+	for last := false; ; last = true {
+		wrong := playPage(t, p)
+		if len(wrong) == 0 {
+			return
+		}
+		if last || *rewrite {
+			for _, w := range wrong {
+				complain(t, p, w.block, w.step, false)
+			}
+			return
+		}
+		t.Logf("%s:%d: $ %s: once more in a new world", p.path, wrong[0].block.line, wrong[0].step.command)
+	}
+}
+
+// wrong is a step that printed something else.
+type wrong struct {
+	block *block
+	step  *step
+}
+
+func playPage(t *testing.T, p *page) (all []wrong) {
 	w := newWorld(t, binary)
+	defer w.end()
 	for _, b := range p.blocks {
 		if name := fileName.FindStringSubmatch(b.body); name != nil && strings.HasPrefix(b.kind, "hcl") {
 			if err := os.WriteFile(filepath.Join(w.dir, name[1]), []byte(b.body), 0o644); err != nil {
@@ -126,10 +151,11 @@ func runPage(t *testing.T, p *page) {
 				t.Fatalf("%s:%d: $ %s: %v\n%s", p.path, b.line, s.command, err, s.got)
 			}
 			if s.failed {
-				complain(t, p, b, s, false)
+				all = append(all, wrong{b, s})
 			}
 		}
 	}
+	return all
 }
 
 func perform(t *testing.T, p *page, b *block) {

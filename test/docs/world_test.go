@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ type world struct {
 	in    io.WriteCloser
 	lines chan string // what the shell and its commands print; closed at the end
 	jobs  int         // commands in the background so far
+	end   func()      // takes it down; may be called again
 }
 
 // Bounds of a page.
@@ -63,7 +65,7 @@ func newWorld(t *testing.T, binary string) *world {
 			w.lines <- s.Text()
 		}
 	}()
-	t.Cleanup(func() {
+	w.end = sync.OnceFunc(func() {
 		w.in.Close() // the end of the shell's input is the end of the world
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
@@ -74,6 +76,7 @@ func newWorld(t *testing.T, binary string) *world {
 		}
 		cancel()
 	})
+	t.Cleanup(w.end)
 	if out, err := w.run("true"); err != nil {
 		if strings.Contains(out, "namespace") && os.Getuid() != 0 {
 			t.Skipf("this user may not build a network here: %s", out)
@@ -141,6 +144,7 @@ func (w *world) step(s *step) error {
 			return string(b), err
 		}
 	}
+	s.failed = false
 	var err error
 	for deadline := time.Now().Add(fitTime); ; {
 		if s.got, err = look(); err != nil {
