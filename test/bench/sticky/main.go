@@ -126,7 +126,7 @@ func tables(ctx context.Context, o options, log *slog.Logger, r *Report) (err er
 		l := learning{t: t, from: next, to: next + n, rate: rate}
 		next += n
 		got, err := l.run(ctx)
-		if err == nil && got.missing > 0 {
+		if err == nil && got.missing > 0 && got.Dropped == 0 { // a ring that was full is a figure, an entry that got lost a fault
 			err = fmt.Errorf("%d entries were never seen on another node", got.missing)
 		}
 		say("learned %d at %.0f/s (asked for %d/s): visible p50 %.1f ms, p99 %.1f ms, max %.1f ms; CPU %.1f s; dropped %d",

@@ -35,6 +35,10 @@ func (r *Report) table() string {
 			what := map[bool]string{false: "a commit before", true: "a commit during a snapshot"}[during]
 			row(what+", "+name+", p50", "median %8.1f   worst %9.1f ms",
 				pick(ss, 0.5, func(s Snapshotting) float64 { return of(s).P50Ms }), pick(ss, 1, func(s Snapshotting) float64 { return of(s).P50Ms }))
+			row("  failed", "median %8.0f   worst %9.0f",
+				pick(ss, 0.5, func(s Snapshotting) float64 { return float64(of(s).Failed) }), pick(ss, 1, func(s Snapshotting) float64 { return float64(of(s).Failed) }))
+			row("  p99", "median %8.1f   worst %9.1f ms",
+				pick(ss, 0.5, func(s Snapshotting) float64 { return of(s).P99Ms }), pick(ss, 1, func(s Snapshotting) float64 { return of(s).P99Ms }))
 			row("  slowest of a round", "median %8.1f   worst %9.1f ms",
 				pick(ss, 0.5, func(s Snapshotting) float64 { return of(s).MaxMs }), pick(ss, 1, func(s Snapshotting) float64 { return of(s).MaxMs }))
 			row("  a thread that only sleeps was woken late by", "median %8.1f   worst %9.1f ms",
