@@ -108,6 +108,16 @@ func (r *report) write(t *testing.T) {
 		fmt.Fprintf(&table, "%-40s %4d %11.1f %11.1f %8d %12d\n", name, len(ds), f.MedianMs, f.MaxMs, failed, two)
 	}
 	t.Logf("\n%s", table.String())
+	head := fmt.Sprintf("%s, %s, kernel %s, %d CPUs. The client opens a fresh connection every 5 ms (deadline 250 ms each).\n"+
+		"Outage: from the first failed request to the first whole answer of 20 good ones in a row.\n"+
+		"Beside each run the .json says how long a request straight to a web server took at most: for so long the machine stood still.\n\n",
+		r.name, doc.At.Format(time.DateTime), doc.Kernel, doc.CPUs)
+	save(t, r.name, doc, head+table.String())
+}
+
+// save keeps figures, raw and as a table, where that was asked for.
+func save(t *testing.T, name string, doc any, table string) {
+	t.Helper()
 	if *results == "" {
 		return
 	}
@@ -115,11 +125,7 @@ func (r *report) write(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head := fmt.Sprintf("%s, %s, kernel %s, %d CPUs. The client opens a fresh connection every 5 ms (deadline 250 ms each).\n"+
-		"Outage: from the first failed request to the first whole answer of 20 good ones in a row.\n"+
-		"Beside each run the .json says how long a request straight to a web server took at most: for so long the machine stood still.\n\n",
-		r.name, doc.At.Format(time.DateTime), doc.Kernel, doc.CPUs)
-	for file, text := range map[string]string{r.name + ".json": string(raw) + "\n", r.name + ".txt": head + table.String()} {
+	for file, text := range map[string]string{name + ".json": string(raw) + "\n", name + ".txt": table} {
 		if err := os.WriteFile(filepath.Join(*results, file), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ var (
 	binary  = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
 	results = flag.String("lab.results", "", "directory to write the figures to")
 	soak    = flag.Duration("lab.soak", 0, "play random failures for this long")
+	changes = flag.Int("lab.changes", 100, "how many configuration changes are made under load")
 	keep    = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
 
 	enterErr error
