@@ -96,7 +96,7 @@ func (e *Unreachable) Hint() string {
 	case errors.Is(e.Err, context.DeadlineExceeded):
 		return "ask another node, or look at the agent's log on this one"
 	}
-	return "is the agent running? start it with `skein agent --config /etc/skein/node.hcl`, or name its socket with --socket"
+	return "is the agent running? start it with `systemctl start skein` (or `skein agent`), or name its socket with --socket"
 }
 
 // Status returns the whole cluster on one page.
