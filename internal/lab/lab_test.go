@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -319,6 +320,52 @@ func TestStreamNotesWhenItStallsAndWhenItIsCut(t *testing.T) {
 	within(t, "the stream is cut", func() bool { return !s.Report().Cut.IsZero() })
 	if r := s.Report(); r.Why != "closed" && r.Why != "reset" {
 		t.Errorf("it was cut by %q, want closed or reset", r.Why)
+	}
+}
+
+// A short TCP session is good only when exactly what was sent came back and the other side ended after this one.
+func TestEchoSessionNotesWhatGoesWrong(t *testing.T) {
+	_, h := world(t, "client", "db")
+	for i, tt := range []struct {
+		name  string
+		serve func(net.Conn)
+		want  string
+	}{
+		{"echoes", func(c net.Conn) { io.Copy(c, c) }, ""},
+		{"closes at once", func(net.Conn) {}, "closed|reset"},
+		{"closes in the middle", func(c net.Conn) { io.CopyN(c, c, 5) }, "closed|reset"},
+		{"says nothing", func(c net.Conn) { io.Copy(io.Discard, c) }, "timeout"},
+		{"says something else", func(c net.Conn) { io.Copy(c, io.MultiReader(strings.NewReader("what"), c)) }, "nonsense"},
+		{"says more", func(c net.Conn) { io.Copy(c, io.MultiReader(c, strings.NewReader("!"))) }, "nonsense"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := h[1].Listen("tcp", netip.AddrPortFrom(h[1].Addr, 7000+uint16(i)).String())
+			must(t, err)
+			background(t, func(ctx context.Context) error {
+				defer context.AfterFunc(ctx, func() { l.Close() })()
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return nil // closed
+					}
+					tt.serve(c)
+					c.Close()
+				}
+			})
+			load := &Load{Target: netip.MustParseAddrPort(l.Addr().String()), Echo: true, Deadline: 10 * time.Second}
+			if tt.want == "timeout" {
+				load.Deadline = 50 * time.Millisecond
+			}
+			background(t, func(ctx context.Context) error { return load.Run(ctx, h[0]) })
+			within(t, "a session is over", func() bool { return len(load.Record.Since(time.Time{})) > 0 })
+			got := load.Record.Since(time.Time{})[0].Err
+			if got != tt.want && (got == "" || !slices.Contains(strings.Split(tt.want, "|"), got)) {
+				t.Errorf("the session ended with %q, want %q", got, tt.want)
+			}
+		})
+	}
+	if err := (&Load{Target: netip.AddrPortFrom(h[1].Addr, 7000), Echo: true, KeepAlive: true}).Run(t.Context(), h[0]); err == nil {
+		t.Error("a load that is both kept alive and of echo sessions was begun")
 	}
 }
 
