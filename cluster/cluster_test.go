@@ -367,8 +367,8 @@ func TestElectAndTransferMoveLeadership(t *testing.T) {
 func TestRestartShowsWhatWasAgreedOnWithoutAQuorum(t *testing.T) {
 	w := newWorld(t)
 	a, b, c := w.three()
-	index := a.tick(1000)
-	index = b.tick(1000) // an entry carries the commit index of those before it
+	a.tick(1000)
+	index := b.tick(1000) // an entry carries the commit index of those before it
 	for _, n := range []*node{a, b, c} {
 		n.applied(index)
 	}

@@ -104,7 +104,7 @@ func (n *nudges) nudge(ctx context.Context, to raft.Server, p *nudged) {
 		self := n.c.transport.EncodePeer(raft.ServerID(n.c.name), n.c.transport.LocalAddr())
 		req := raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.c.name), Addr: self},
-			Term:      term, Leader: self, PrevLogEntry: now.index, PrevLogTerm: now.term, LeaderCommitIndex: now.index,
+			Term:      term, PrevLogEntry: now.index, PrevLogTerm: now.term, LeaderCommitIndex: now.index,
 		}
 		var resp raft.AppendEntriesResponse
 		if err := n.c.transport.NetworkTransport.AppendEntries(to.ID, to.Address, &req, &resp); err != nil {

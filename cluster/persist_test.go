@@ -67,8 +67,10 @@ func TestASnapshotHurriesWhenTheNodeStops(t *testing.T) {
 func TestNothingIsAskedOfRaftOnceTheNodeStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a asked
-		if !a.begin() || !a.begin() {
-			t.Fatal("refused before it was closed")
+		for range 2 {
+			if !a.begin() {
+				t.Fatal("refused before it was closed")
+			}
 		}
 		time.AfterFunc(10*time.Millisecond, a.end)
 		time.AfterFunc(30*time.Millisecond, a.end)

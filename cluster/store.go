@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // store is raft's log and stable store in one bbolt file. An entry's key is its index, big-endian, so that a cursor walks the log
@@ -74,7 +75,7 @@ func openStore(path string, d *disk) (*store, error) {
 		NoStatistics:   true,
 	})
 	if err != nil {
-		if errors.Is(err, bolt.ErrTimeout) {
+		if errors.Is(err, bolterrors.ErrTimeout) {
 			return nil, fmt.Errorf("open %s: %w", path, errBusy)
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)

@@ -18,7 +18,6 @@ const (
 func (c *Checker) watch(ctx context.Context, m *member) {
 	var (
 		r       = newRhythm(m.Key, m.pace, time.Now())
-		at      standing
 		results = make(chan result, 1)
 		probing bool
 		timer   = time.NewTimer(r.first)
@@ -40,7 +39,7 @@ func (c *Checker) watch(ctx context.Context, m *member) {
 			if n == 0 {
 				continue
 			}
-			at = c.record(m, result{passive: true, count: n, why: "connection failed (seen by traffic)"})
+			c.record(m, result{passive: true, count: n, why: "connection failed (seen by traffic)"})
 			if !probing {
 				timer.Reset(r.soon(time.Now()))
 			}
@@ -54,7 +53,7 @@ func (c *Checker) watch(ctx context.Context, m *member) {
 			if ctx.Err() != nil {
 				return
 			}
-			at = c.record(m, res)
+			at := c.record(m, res)
 			if wait, ok := r.next(at, time.Now()); ok {
 				timer.Reset(wait)
 			}

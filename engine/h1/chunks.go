@@ -9,7 +9,6 @@ type Chunks struct {
 
 	state    chunkState
 	digits   uint8
-	quoted   bool  // the extension's value is a quoted-string
 	size     int64 // of the chunk at hand; in data: what is missing of it
 	overhead int   // bytes of extensions and trailers so far
 }

@@ -6,7 +6,6 @@
 package loop
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -104,9 +103,6 @@ func New(o Options) (*Loop, error) {
 	l.tick()
 	return l, nil
 }
-
-// errClosed is returned by Watch after the loop has ended.
-var errClosed = errors.New("the event loop has ended")
 
 // Run handles events until Stop, on a thread of its own. It ends with the mailbox empty and refusing.
 func (l *Loop) Run() {

@@ -177,8 +177,11 @@ func TestMoreServersThanBitsInTheMask(t *testing.T) {
 func TestMaxConnectionsIsNeverExceeded(t *testing.T) {
 	b := newBackend(t, config.RoundRobin, 1)
 	s := b.Servers[0]
-	if s.MaxConnections = 3; !s.Acquire() || !s.Acquire() || !s.Acquire() || s.Acquire() {
-		t.Fatal("of a limit of 3, not exactly 3 were had")
+	s.MaxConnections = 3
+	for n := range 4 {
+		if got, want := s.Acquire(), n < 3; got != want {
+			t.Fatalf("of a limit of 3, place %d: %v, want %v", n+1, got, want)
+		}
 	}
 	for range 3 {
 		s.Release()

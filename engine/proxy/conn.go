@@ -61,10 +61,6 @@ func (c *conn) recv(b []byte) (int, ioState) {
 	return n, ioOK
 }
 
-// blocked says whether c takes no more for now. Whoever produces for it stops until the next Writable: that is what bounds the
-// memory of a connection to one scratch per direction.
-func (c *conn) blocked() bool { return c.full }
-
 // write sends b, and keeps what does not fit. It returns ioOK or ioError.
 func (w *Worker) write(c *conn, b []byte) ioState {
 	if !c.full {

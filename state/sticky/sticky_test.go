@@ -445,9 +445,8 @@ func TestAgainstTheModel(t *testing.T) {
 				switch op := r.IntN(100); {
 				case op < 50:
 					k := key(r.Uint64N(400))
-					server, ok := ts.Lookup(spec.ID, k)
-					if !ok || r.IntN(10) == 0 {
-						server = 1 + r.Uint64N(5)
+					if _, ok := ts.Lookup(spec.ID, k); !ok || r.IntN(10) == 0 {
+						server := 1 + r.Uint64N(5)
 						ts.Learn(spec.ID, k, server, spec.TTL)
 						if got, ok := ts.Lookup(spec.ID, k); !ok || got != server {
 							t.Fatalf("step %d: learned %d for %x and found %d, %v", step, server, k, got, ok)

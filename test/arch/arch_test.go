@@ -1,7 +1,6 @@
 package arch
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -260,7 +259,7 @@ func TestTheRulesNameOnlyWhatExists(t *testing.T) {
 	for d, allowed := range mayImport {
 		for _, x := range append([]string{d}, allowed...) {
 			if !have[x] {
-				t.Error(fmt.Sprintf("the rules name %s, which has no Go file", x))
+				t.Errorf("the rules name %s, which has no Go file", x)
 			}
 		}
 	}
