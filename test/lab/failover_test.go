@@ -115,9 +115,10 @@ func TestHolderFails(t *testing.T) {
 			for range *runs {
 				r := s.play(f)
 				report.add(f.name, r)
-				t.Logf("%s -> %s: outage %v, %d of %d requests failed %v, %d samples with two holders; the machine stood still for %v",
+				t.Logf("%s -> %s: outage %v, %d of %d requests failed %v, %d samples with two holders; the machine stood still for %v, "+
+					"its disk for %v",
 					r.before, r.after, r.outage.Length().Round(100*time.Microsecond), r.outage.Failed, r.outage.Requests, r.outage.Errors, r.two,
-					r.stalled.Round(100*time.Microsecond))
+					r.stalled.Round(100*time.Microsecond), r.disk.Round(100*time.Microsecond))
 				if t.Failed() {
 					return
 				}
@@ -138,6 +139,7 @@ const excuse = 100 * time.Millisecond
 // result is one run of one failure.
 type result struct {
 	stalled       time.Duration // the machine, see stage.stalled
+	disk          time.Duration // the slowest recent write of a survivor's log: an election waits for four of them
 	before, after string
 	moved         time.Duration // until the wire showed a new holder
 	outage        lab.Outage
@@ -162,7 +164,11 @@ func (s *stage) play(f failure) result {
 
 	mended := time.Now()
 	f.undo(s, n)
-	s.whole()
+	for _, o := range s.whole().Nodes {
+		if o.Name != n.Name {
+			r.disk = max(r.disk, time.Duration(o.Report.Disk.FsyncMs*float64(time.Millisecond)))
+		}
+	}
 	// Nothing may fail when a node comes back. A request that timed out while the machine stood still says nothing about skein.
 	o, stalled := s.settled(mended), s.stalled(mended)
 	if o.Failed > 0 && (stalled < excuse || o.Failed > o.Errors["timeout"]) {

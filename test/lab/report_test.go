@@ -84,6 +84,7 @@ type run struct {
 	After      string         `json:"holder_after"`
 	TwoHolders int            `json:"two_holder_samples"`
 	StalledMs  float64        `json:"machine_stood_still_ms"`
+	DiskMs     float64        `json:"slowest_write_ms"`
 }
 
 // write prints the table and, where asked, keeps it with the raw figures.
@@ -100,7 +101,7 @@ func (r *report) write(t *testing.T) {
 			f.Runs = append(f.Runs, run{
 				OutageMs: ms(res.outage.Length()), MovedMs: ms(res.moved), Requests: res.outage.Requests, Failed: res.outage.Failed,
 				Errors: res.outage.Errors, Before: res.before, After: res.after, TwoHolders: res.two,
-				StalledMs: ms(res.stalled),
+				StalledMs: ms(res.stalled), DiskMs: ms(res.disk),
 			})
 			failed, two = failed+res.outage.Failed, two+res.two
 		}
@@ -110,7 +111,8 @@ func (r *report) write(t *testing.T) {
 	t.Logf("\n%s", table.String())
 	head := fmt.Sprintf("%s, %s, kernel %s, %d CPUs. The client opens a fresh connection every 5 ms (deadline 250 ms each).\n"+
 		"Outage: from the first failed request to the first whole answer of 20 good ones in a row.\n"+
-		"Beside each run the .json says how long a request straight to a web server took at most: for so long the machine stood still.\n\n",
+		"Beside each run the .json says how long a request straight to a web server took at most: for so long the machine stood still;\n"+
+		"and the slowest recent write of a survivor's log.\n\n",
 		r.name, doc.At.Format(time.DateTime), doc.Kernel, doc.CPUs)
 	save(t, r.name, doc, head+table.String())
 }
