@@ -317,20 +317,26 @@ func (s *stage) settled(since time.Time) lab.Outage {
 	return o
 }
 
-// whole waits until all nodes are members in good standing again: each hears its leader, has applied what the cluster had committed
-// when it was asked, runs the newest configuration and could take the address over. Before that, the next failure would be the
-// second at a time, and three nodes bear one.
+// whole waits until all nodes are members in good standing again: each hears its leader, has applied what any of them knows to be
+// committed, runs the newest configuration and could take the address over. Before that, the next failure would be the second at a
+// time, and three nodes bear one. (What the one that was asked has applied says nothing: it may be the one that is behind.)
 func (s *stage) whole() *api.Status {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	st, err := s.fleet.WaitStatus(ctx, "all nodes to be back", func(st *api.Status) bool {
+		committed := st.AsOf.Index
+		for _, n := range st.Nodes {
+			if n.Report != nil {
+				committed = max(committed, n.Report.Raft.CommitIndex)
+			}
+		}
 		for _, n := range st.Nodes {
 			if !n.Alive || !n.Reachable || !n.Voter || n.Report == nil {
 				return false
 			}
 			r := n.Report
-			if r.Raft.Leader == "" || r.Raft.AppliedIndex < st.AsOf.Index || r.Revision.Running != st.Revision.Number {
+			if r.Raft.Leader == "" || r.Raft.AppliedIndex < committed || r.Revision.Running != st.Revision.Number {
 				return false
 			}
 			if !r.Guard.Fit || slices.ContainsFunc(r.Peers, func(p api.PeerReport) bool { return !p.Alive || !p.Fit }) {
