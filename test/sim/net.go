@@ -42,6 +42,7 @@ type host struct {
 	addr      netip.Addr
 	up        bool
 	paused    bool // its processes are stopped: what arrives waits
+	hung      bool // the one with the streams is
 	packets   map[uint16]func(b []byte, from netip.AddrPort)
 	listeners map[uint16]*listener
 	waiting   []func() // datagrams for stopped processes
@@ -244,7 +245,7 @@ func (p *process) connect(to netip.AddrPort) (net.Conn, error) {
 	if p.dead {
 		return nil, opError("dial", to, net.ErrClosed)
 	}
-	if !n.open(p.addr, to.Addr(), cutStreams) || !n.open(to.Addr(), p.addr, cutStreams) || n.hosts[p.addr].paused {
+	if !n.open(p.addr, to.Addr(), cutStreams) || !n.open(to.Addr(), p.addr, cutStreams) || n.hosts[p.addr].paused || n.hosts[p.addr].hung {
 		return nil, nil
 	}
 	l := n.hosts[to.Addr()].listeners[to.Port()]
@@ -405,7 +406,8 @@ func newStreams(n *Network, p, q *process, near, far netip.AddrPort) (a, b *stre
 // passable is whether a segment gets through now: no cut, both hosts up and running.
 func (h *half) passable() bool {
 	from, to := h.src.near.Addr(), h.dst.near.Addr()
-	return h.n.open(from, to, cutStreams) && !h.n.hosts[from].paused && !h.n.hosts[to].paused
+	a, b := h.n.hosts[from], h.n.hosts[to]
+	return h.n.open(from, to, cutStreams) && !a.paused && !b.paused && !a.hung && !b.hung
 }
 
 // push sends one segment. n.mu is held.

@@ -15,7 +15,7 @@ var (
 // Whatever happens to three or five nodes, no address is ever answered for by two of them, nor by one that a majority can't hear; and
 // once everything is repaired the cluster finds back by itself, all nodes agree, and nothing that a client was promised is lost.
 func TestEverythingHoldsUnderRandomTrouble(t *testing.T) {
-	runs := 20
+	runs := 12
 	if testing.Short() {
 		runs = 2
 	}

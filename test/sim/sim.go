@@ -68,7 +68,7 @@ type Node struct {
 	admin  netip.AddrPort
 	disk   disk
 
-	up, paused bool
+	up, paused, hung bool
 
 	// Guarded by w.mu.
 	links    map[string]*link
@@ -163,7 +163,7 @@ func (w *World) Join(name string, role config.Role) *Node {
 func (w *World) running() []*Node {
 	var ns []*Node
 	for _, n := range w.Nodes {
-		if n.up && n.agent != nil && !n.paused {
+		if n.up && n.agent != nil && !n.paused && !n.hung {
 			ns = append(ns, n)
 		}
 	}
@@ -250,6 +250,7 @@ func (n *Node) killAgent() {
 	if n.agent == nil {
 		return
 	}
+	n.hang(false)
 	n.w.Logf("%s agent killed", n.Name)
 	n.agent.Die()
 	n.proc.kill()
@@ -277,6 +278,7 @@ func (n *Node) powerOff() {
 
 // stop ends the agent as an operator does, and its guard with it.
 func (n *Node) stop() {
+	n.hang(false)
 	n.w.Logf("%s agent told to stop", n.Name)
 	n.cancel()
 	n.wait()
@@ -317,6 +319,17 @@ func (n *Node) resume() {
 	n.w.net.change(func() { n.w.net.host(n.addr.Addr()).paused = false })
 	n.guard.Pause(false)
 	n.w.reachable()
+}
+
+// hang stops the agent's process alone, or lets it run again; the guard lives. No connection of the agent carries anything meanwhile.
+func (n *Node) hang(on bool) {
+	if n.agent == nil || n.hung == on {
+		return
+	}
+	n.hung = on
+	n.w.Logf("%s agent hangs: %v", n.Name, on)
+	n.agent.Stop(on)
+	n.w.net.change(func() { n.w.net.host(n.addr.Addr()).hung = on })
 }
 
 // crashGuard is kill -9 of the guard; its agent starts another.

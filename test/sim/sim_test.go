@@ -81,6 +81,24 @@ func TestAKilledAgentCostsNoDetectionTime(t *testing.T) {
 	})
 }
 
+// The agent of the holder, which leads, is stopped; its guard lives. Nobody is served by a node that hangs, so its guard lets go, another
+// node leads and answers. The agent runs on and finds all of that changed.
+func TestAHungAgentCostsItsNodeTheAddress(t *testing.T) {
+	inBubble(t, 10, 3, func(w *World, c *Clients) {
+		old := w.Holder("public")
+		old.hang(true)
+		next, took := takenOver(w, "public", old, 300*time.Millisecond)
+		w.Run(4 * time.Second)
+		old.hang(false)
+		w.Settled(10 * time.Second)
+		if h := w.Holder("public"); h != next {
+			w.Fatalf("the address moved back to %s", h.Name)
+		}
+		c.Reload(old)
+		t.Logf("taken over after %v", took)
+	})
+}
+
 // An operator stops the holder's agent. The address is elsewhere before the agent ends, and hardly anybody notices.
 func TestAPlannedStopHandsTheAddressOverFirst(t *testing.T) {
 	inBubble(t, 3, 3, func(w *World, c *Clients) {

@@ -59,7 +59,7 @@ func (t *Trouble) mischief() {
 	n := w.Nodes[w.rng.IntN(len(w.Nodes))]
 	o := w.Nodes[w.rng.IntN(len(w.Nodes))]
 	within := func(most time.Duration) time.Time { return time.Now().Add(time.Duration(w.rng.Int64N(int64(most)))) }
-	switch w.rng.IntN(12) {
+	switch w.rng.IntN(14) {
 	case 0, 1:
 		if n != o {
 			w.Cut(n, o, []cut{cutAll, cutStreams, cutDatagrams}[w.rng.IntN(3)])
@@ -90,12 +90,32 @@ func (t *Trouble) mischief() {
 			n.stop()
 			t.later = append(t.later, repair{within(3 * time.Second), n.revive})
 		}
+	case 12:
+		n.hang(true)
+		t.later = append(t.later, repair{within(4 * time.Second), func() { n.hang(false) }})
+	case 13:
+		if n.up && n.agent != nil && !w.anyBroken() {
+			w.Logf("%s disk fails", n.Name)
+			n.disk.fail()
+			t.later = append(t.later, repair{within(6 * time.Second), func() { n.killAgent(); n.revive() }})
+		}
 	}
+}
+
+// anyBroken is whether a disk is failed: with two of three gone there is nothing to see.
+func (w *World) anyBroken() bool {
+	for _, n := range w.Nodes {
+		if n.disk.sync() != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // revive boots a host, or starts its agent, whichever is missing.
 func (n *Node) revive() {
 	n.resume()
+	n.hang(false)
 	if !n.up {
 		n.w.Logf("%s boots", n.Name)
 		n.boot()
@@ -112,6 +132,9 @@ func (t *Trouble) End(limit time.Duration) time.Duration {
 	t.w.tb.Helper()
 	t.w.Heal()
 	for _, n := range t.w.Nodes {
+		if n.disk.sync() != nil {
+			n.killAgent() // only a new start believes a disk again
+		}
 		n.revive()
 	}
 	begin := time.Now()
