@@ -418,7 +418,7 @@ func (c *Cluster) startRaft() error {
 		}
 	}
 	c.nudges = newNudges(c)
-	c.fsm = &fsm{m: c.opt.Machine, store: c.store, dir: c.dir, hurry: c.stopping, committed: c.nudges.committed}
+	c.fsm = &fsm{m: c.opt.Machine, store: c.store, snaps: c.snaps, dir: c.dir, hurry: c.stopping, committed: c.nudges.committed, voted: c.wake}
 	if err := c.fsm.replay(c.snaps); err != nil {
 		return corrupt(c.dir, c.name, fmt.Errorf("replay the log: %w", err))
 	}

@@ -19,9 +19,13 @@ import (
 type fsm struct {
 	m       Machine
 	store   *store
+	snaps   raft.SnapshotStore
 	dir     string          // of the snapshots too
 	hurry   <-chan struct{} // closed: the node stops
 	applied atomic.Uint64   // the last command that the machine has carried out
+
+	voters atomic.Uint64 // index of the newest set of voters that is committed; raft's GetConfiguration tells none (1.8.0: always 0)
+	voted  func()        // hears of every such set; must not block
 
 	committed func(index, term uint64) // hears of every command that raft brings; must not block
 
@@ -79,8 +83,18 @@ func (f *fsm) Apply(l *raft.Log) any {
 	return result
 }
 
+// StoreConfiguration hears of every committed set of voters.
+func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) {
+	f.voters.Store(max(f.voters.Load(), index))
+	f.voted()
+}
+
+// Restore restores the newest snapshot, from this node or from the leader.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
+	if metas, err := f.snaps.List(); err == nil && len(metas) > 0 {
+		f.voters.Store(max(f.voters.Load(), metas[0].ConfigurationIndex))
+	}
 	var head [8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)

@@ -60,7 +60,8 @@ func (c *Cluster) changeVoters(ctx context.Context) (again bool, err error) {
 	if err := f.Error(); err != nil {
 		return false, err
 	}
-	if !c.opt.Confirmed(f.Index()) {
+	known := c.fsm.voters.Load() // raft refuses a change that was made from an older set
+	if !c.opt.Confirmed(known) {
 		return false, nil
 	}
 	var now []state.Member
@@ -91,16 +92,16 @@ func (c *Cluster) changeVoters(ctx context.Context) (again bool, err error) {
 	var change raft.IndexFuture
 	switch step.Kind {
 	case state.AddNonvoter:
-		change = c.raft.AddNonvoter(id, addr, f.Index(), applyWait)
+		change = c.raft.AddNonvoter(id, addr, known, applyWait)
 	case state.AddVoter:
-		change = c.raft.AddVoter(id, addr, f.Index(), applyWait)
+		change = c.raft.AddVoter(id, addr, known, applyWait)
 	case state.Demote:
-		change = c.raft.DemoteVoter(id, f.Index(), applyWait)
+		change = c.raft.DemoteVoter(id, known, applyWait)
 	case state.RemoveMember:
 		if step.Name == c.name {
 			return false, c.Transfer("") // the next leader does it
 		}
-		change = c.raft.RemoveServer(id, f.Index(), applyWait)
+		change = c.raft.RemoveServer(id, known, applyWait)
 	default:
 		return false, fmt.Errorf("change of voters %v is not known", step)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/skeinlb/skein/internal/watch"
 )
 
-// VoterSet is who votes, as of a log index: Raft's newest configuration on this node, whether committed yet or not, since that is the
-// one that Raft itself goes by. Immutable.
+// VoterSet is who votes: Raft's newest configuration on this node, whether committed yet or not, since that is the one that Raft itself
+// goes by. Index is that of the newest committed one. Immutable.
 type VoterSet struct {
 	Names []string // sorted
 	Index uint64
@@ -25,11 +25,11 @@ func (v VoterSet) Has(name string) bool {
 func (c *Cluster) Voters() *watch.Value[VoterSet] { return &c.voterSet }
 
 func (c *Cluster) publishVoters() {
+	now := VoterSet{Index: c.fsm.voters.Load()} // before the names: it must never be newer than they are
 	f := c.raft.GetConfiguration()
 	if f.Error() != nil {
 		return
 	}
-	now := VoterSet{Index: f.Index()}
 	for _, s := range f.Configuration().Servers {
 		if s.Suffrage == raft.Voter {
 			now.Names = append(now.Names, string(s.ID))

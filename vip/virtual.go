@@ -303,7 +303,7 @@ func (v *Virtual) serve(a, died *VirtualAgent, setup *Setup, setupN uint64, sayi
 		v.served, v.setupN, v.dirty = a, 0, true
 	}
 	if setup != nil && setupN != v.setupN {
-		v.setupN = setupN
+		v.setupN, v.dirty = setupN, true
 		v.configure(now, setup)
 	}
 	switch {

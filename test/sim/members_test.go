@@ -30,6 +30,13 @@ func TestTheSecondNodeVotesOnlyOnceThereIsAThird(t *testing.T) {
 		w.Join("lb3", config.Balancer)
 		w.Until("three vote", 10*time.Second, func() bool { return len(voters(lb1)) == 3 })
 		w.votes()
+		w.Run(2 * time.Second) // the others hear of it
+		set := lb1.agent.State().Get().VotersIndex
+		for _, n := range w.Nodes {
+			if got := n.agent.State().Get().VotersIndex; got == 0 || got != set {
+				w.Fatalf("the guard of %s knows the voters as of index %d, lb1's as of %d", n.Name, got, set)
+			}
+		}
 		if w.Holder("public") != lb1 {
 			w.Fatalf("lb1 lost its address to a new voter")
 		}
@@ -144,7 +151,7 @@ func TestARemovedNodeIsRefusedFromThenOn(t *testing.T) {
 		c.promises()
 		old.boot()
 		w.Run(15 * time.Second)
-		if got := old.view().Index; got != seen {
+		if got := old.view().Index; got > seen {
 			w.Fatalf("the removed node still gets the log: index %d, was %d", got, seen)
 		}
 		for _, p := range via.report().Peers {
