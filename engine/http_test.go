@@ -164,6 +164,23 @@ func TestHTTP10GetsNoChunksAndIsClosedUnlessItAsks(t *testing.T) {
 	}
 }
 
+// HTTP/1.0 may leave Host out, and HTTP/1.1 behind the proxy must have one.
+func TestARequestWithoutHostIsForTheAddressThatItCameTo(t *testing.T) {
+	addr := serveHTTP(t, func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, q.Host) })
+	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", addr) })
+	c := r.dial()
+	br := bufio.NewReader(c)
+	for _, x := range []struct{ head, want string }{
+		{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", r.addr},
+		{"GET / HTTP/1.0\r\nConnection: keep-alive\r\nHost: a\r\n\r\n", "a"},
+		{"GET / HTTP/1.0\r\n\r\n", r.addr},
+	} {
+		if _, body := ask(t, c, br, "GET", x.head); body != x.want {
+			t.Errorf("%q is for %q, want %q", x.head, body, x.want)
+		}
+	}
+}
+
 func TestForwardedHeadersAreOurs(t *testing.T) {
 	addr := serveHTTP(t, func(w http.ResponseWriter, q *http.Request) {
 		fmt.Fprintf(w, "%v %v %v", q.Header["X-Forwarded-For"], q.Header["X-Forwarded-Proto"], q.Header["X-Edit"])

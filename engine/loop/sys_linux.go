@@ -123,6 +123,16 @@ func Accept(fd int) (int, netip.AddrPort, syscall.Errno) {
 	}
 }
 
+// LocalAddr returns the address that the peer of a connected socket sees; the zero one when there is none.
+func LocalAddr(fd int) netip.AddrPort {
+	var sa syscall.RawSockaddrAny
+	n := uint32(unsafe.Sizeof(sa))
+	if _, _, e := syscall.RawSyscall(syscall.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&n))); e != 0 {
+		return netip.AddrPort{}
+	}
+	return addrPort(&sa)
+}
+
 func addrPort(sa *syscall.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case syscall.AF_INET:

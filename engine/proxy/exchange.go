@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"net/netip"
+
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/h1"
 	"github.com/skeinlb/skein/engine/loop"
@@ -112,6 +114,9 @@ func (c *client) begin(rest []byte) {
 
 	w.addr = c.addr.AppendTo(w.addr[:0])
 	w.toServer.Edits, w.toServer.For = x.action.Request, w.addr
+	if q.Authority == nil { // HTTP/1.0 without a Host: whom it is for, only the address says that it came to
+		w.toServer.Host = c.local().AppendTo(w.toServer.Host[:0])
+	}
 	out := q.AppendHead(w.out[:0], &w.toServer)
 	switch q.Body {
 	case h1.Length:
@@ -146,6 +151,14 @@ func (c *client) begin(rest []byte) {
 		c.sendBody()
 	}
 	c.arm()
+}
+
+// local returns the address that the client connected to.
+func (c *client) local() netip.AddrPort {
+	if a := loop.LocalAddr(c.fd); a.IsValid() {
+		return a
+	}
+	return c.listener.Addr
 }
 
 // keep remembers what has been read beyond this request.
