@@ -3,24 +3,24 @@
 # it; the others join. Running it again brings a new binary and changes nothing else.
 set -euo pipefail
 name=$1 address=$2 founder=$3
-port=7942 # the lab's own hand-over of the token, closed as soon as the last node has joined
+port=7999 # where the founder leaves the token, for an hour: this is a lab
 
+member=0
+[ ! -e /var/lib/skein/cluster/node.crt ] || member=1
 /tmp/scripts/install --binary /tmp/skein --name "$name" --advertise "$address"
 
-if [ ! -e /var/lib/skein/cluster/node.crt ]; then
-	if [ "$address" = "$founder" ]; then
-		skein cluster init --config /etc/skein/node.hcl
-	else
-		apt-get update -qq && apt-get install -y -qq curl >/dev/null
-		token=$(curl -fsS --retry 30 --retry-delay 1 --retry-all-errors "http://$founder:$port/token")
-		skein cluster join "$founder" --config /etc/skein/node.hcl --token "$token"
-	fi
+if [ $member = 0 ] && [ "$address" = "$founder" ]; then
+	skein cluster init
+elif [ $member = 0 ]; then
+	apt-get update -qq && apt-get install -y -qq curl >/dev/null
+	token=$(curl -fsS --retry 300 --retry-delay 1 --retry-all-errors "http://$founder:$port/token")
+	skein cluster join "$founder" --token "$token"
 fi
-systemctl enable --now skein
+systemctl enable --quiet skein skein-guard
 systemctl restart skein
 
-if [ "$address" = "$founder" ]; then
-	until skein status >/dev/null 2>&1 || [ $? = 2 ]; do sleep 0.2; done
+if [ $member = 0 ] && [ "$address" = "$founder" ]; then
+	until skein status -o name >/dev/null 2>&1 || [ $? = 2 ]; do sleep 0.2; done
 	skein apply /tmp/edge.hcl -m "the lab's first configuration"
 	dir=$(mktemp -d)
 	skein cluster token --uses 2 --expires 1h -o name >"$dir/token"
