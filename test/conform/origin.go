@@ -188,7 +188,7 @@ func (o *Origin) one(c net.Conn, r *bufio.Reader) (play Case, last bool, err err
 		if _, err := io.WriteString(c, reply); err != nil {
 			return play, last, err
 		}
-	} else if m.has("Expect", "100-continue") {
+	} else if m.has("Expect", "100-continue") && !strings.HasSuffix(m.Start, "HTTP/1.0") {
 		if _, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
 			return play, last, err
 		}
