@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	_ "github.com/skeinlb/skein/internal/node" // what the binary is made of: when it changes, a cached result is none
 )
 
 // build makes the binary under test.
