@@ -28,7 +28,7 @@ type Options struct {
 	Progress []*atomic.Uint64 // one for each loop, see loop.Options; nil: none
 	FreeBind bool             // listen on addresses that are not on this host (yet)
 
-	// Failure, when set, hears of every failure of a server, on a loop: it must not block.
+	// Failure, when set, hears of every connection to a server that did not come about, on a loop: it must not block.
 	Failure func(backend, server string, kind Failure)
 }
 

@@ -67,6 +67,32 @@ func TestARefusedConnectionIsTriedOnAnotherServer(t *testing.T) {
 	}
 }
 
+// A request that a server answers with garbage, or by closing, is no reason to take the server from everybody else.
+func TestABadAnswerSaysNothingAboutTheServersHealth(t *testing.T) {
+	told := make(chan engine.Failure, 16)
+	o := engine.Options{Failure: func(_, _ string, kind engine.Failure) { told <- kind }}
+	addr := serve(t, func(c net.Conn) {
+		q, err := http.ReadRequest(bufio.NewReader(c))
+		if err == nil && q.URL.Path == "/garbage" {
+			io.WriteString(c, "no HTTP at all\r\n\r\n")
+		}
+	})
+	r := start(t, o, func(port int) string { return httpFrontend(port, "", addr) })
+	for range 3 {
+		for _, path := range []string{"/garbage", "/close"} {
+			c := r.dial()
+			if resp, body := ask(t, c, bufio.NewReader(c), "GET", "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 502 {
+				t.Errorf("%s: %s %q", path, resp.Status, body)
+			}
+		}
+	}
+	select {
+	case kind := <-told:
+		t.Errorf("told of %v", kind)
+	default:
+	}
+}
+
 func TestErrorPagesSayWhatIsWrong(t *testing.T) {
 	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", dead(t)) })
 	resp, body := r.get("")

@@ -40,6 +40,9 @@ var failureNames = [NumFailures]string{
 	MarkedDown: "marked_down", OutOfDescriptors: "out_of_descriptors",
 }
 
+// Connecting says that no connection to the server came about, so that nothing of a request was sent.
+func (f Failure) Connecting() bool { return f <= ConnectError }
+
 func (f Failure) String() string {
 	if f < NumFailures {
 		return failureNames[f]

@@ -28,7 +28,7 @@ type Sticky interface {
 // Shared is what the workers of an engine have in common. It is immutable once they run.
 type Shared struct {
 	Sticky  Sticky                                          // nil: none
-	Failure func(backend, server string, kind plan.Failure) // nil: nobody listens; called on a loop
+	Failure func(backend, server string, kind plan.Failure) // see failure; nil: nobody listens; called on a loop
 	Workers []*Worker
 }
 
@@ -216,10 +216,12 @@ func (w *Worker) spareServer() *server {
 // count notes why a client did not get what it came for.
 func (w *Worker) count(f *plan.Frontend, kind plan.Failure) { f.Stats.Loop(w.id).Failures[kind].Add(1) }
 
-// failure notes what a server did wrong, and tells who watches over its health.
+// failure notes what a server did wrong. Who watches over its health is told of connections that did not come about, and of nothing
+// else: what goes wrong later may be the doing of the request, and a client that knows a request which a server answers badly must
+// not take the server from everybody else.
 func (w *Worker) failure(s *plan.Server, kind plan.Failure) {
 	s.Stats.Loop(w.id).Failures[kind].Add(1)
-	if w.shared.Failure != nil && kind != plan.OutOfDescriptors {
+	if w.shared.Failure != nil && kind.Connecting() {
 		w.shared.Failure(s.Backend, s.Name, kind)
 	}
 }

@@ -33,7 +33,6 @@ frontend "web" {
   backend = "s"
 }
 backend "s" {
-  check "tcp" { fall = 100 }
   server "s1" { address = "127.0.0.1:%origin%" }
 }
 `, func(_, file string) []string { return []string{"run", file} }}
