@@ -317,36 +317,54 @@ func (s *stage) settled(since time.Time) lab.Outage {
 	return o
 }
 
-// whole waits until all nodes are members in good standing again: each hears its leader, has applied what any of them knows to be
-// committed, runs the newest configuration and could take the address over. Before that, the next failure would be the second at a
-// time, and three nodes bear one. (What the one that was asked has applied says nothing: it may be the one that is behind.)
+// whole waits until all nodes are back and could take the address over. Before that, the next failure would be the second at a time,
+// and three nodes bear one.
 func (s *stage) whole() *api.Status {
+	s.t.Helper()
+	return s.wait("all nodes to be back and fit", func(st *api.Status) bool {
+		return members(st) == len(s.fleet.Nodes()) && !slices.ContainsFunc(st.Nodes, func(n api.NodeStatus) bool {
+			return !n.Report.Guard.Fit || slices.ContainsFunc(n.Report.Peers, func(p api.PeerReport) bool { return !p.Alive || !p.Fit })
+		})
+	})
+}
+
+// back waits until all nodes are back.
+func (s *stage) back() *api.Status {
+	s.t.Helper()
+	return s.wait("all nodes to be back", func(st *api.Status) bool { return members(st) == len(s.fleet.Nodes()) })
+}
+
+func (s *stage) wait(what string, ok func(*api.Status) bool) *api.Status {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	st, err := s.fleet.WaitStatus(ctx, "all nodes to be back", func(st *api.Status) bool {
-		committed := st.AsOf.Index
-		for _, n := range st.Nodes {
-			if n.Report != nil {
-				committed = max(committed, n.Report.Raft.CommitIndex)
-			}
-		}
-		for _, n := range st.Nodes {
-			if !n.Alive || !n.Reachable || !n.Voter || n.Report == nil {
-				return false
-			}
-			r := n.Report
-			if r.Raft.Leader == "" || r.Raft.AppliedIndex < committed || r.Revision.Running != st.Revision.Number {
-				return false
-			}
-			if !r.Guard.Fit || slices.ContainsFunc(r.Peers, func(p api.PeerReport) bool { return !p.Alive || !p.Fit }) {
-				return false
-			}
-		}
-		return len(st.Nodes) == len(s.fleet.Nodes()) && st.AsOf.Quorum
-	})
+	st, err := s.fleet.WaitStatus(ctx, what, ok)
 	s.must(err)
 	return st
+}
+
+// members counts the nodes, all of which must be members in good standing, or it is 0: each hears its leader, runs the newest
+// configuration and has applied what any of them knows to be committed. (What the one that was asked has applied says nothing: it
+// may be the one that is behind.)
+func members(st *api.Status) int {
+	committed := st.AsOf.Index
+	for _, n := range st.Nodes {
+		if n.Report != nil {
+			committed = max(committed, n.Report.Raft.CommitIndex)
+		}
+	}
+	for _, n := range st.Nodes {
+		if !n.Alive || !n.Reachable || !n.Voter || n.Report == nil {
+			return 0
+		}
+		if r := n.Report; r.Raft.Leader == "" || r.Raft.AppliedIndex < committed || r.Revision.Running != st.Revision.Number {
+			return 0
+		}
+	}
+	if !st.AsOf.Quorum {
+		return 0
+	}
+	return len(st.Nodes)
 }
 
 // restart starts a node whose agent has ended.
