@@ -200,7 +200,8 @@ func (s *stage) play(f failure) result {
 	// Nothing may fail when a node comes back. A request that timed out while the machine stood still says nothing about skein.
 	o, stalled := s.settled(mended), s.stalled(mended)
 	if o.Failed > 0 && (stalled < excuse || o.Failed > o.Errors["timeout"]) {
-		s.t.Errorf("when %s came back, %d of %d requests failed: %v; the machine stood still for %v", n.Name, o.Failed, o.Requests, o.Errors, stalled)
+		s.t.Errorf("when %s came back, %d of %d requests failed: %v; the machine stood still for %v\n%s", n.Name, o.Failed, o.Requests, o.Errors,
+			stalled, s.failures(mended))
 	}
 	if h := s.holder(); h != r.after {
 		s.t.Errorf("when %s came back, the address moved from %s to %s", n.Name, r.after, h)
@@ -211,6 +212,17 @@ func (s *stage) play(f failure) result {
 			timeline(s, since))
 	}
 	return r
+}
+
+// failures lists the requests that have failed since then.
+func (s *stage) failures(since time.Time) string {
+	text := ""
+	for _, o := range s.load.Record.Since(since) {
+		if !o.Good() {
+			text += fmt.Sprintf("  begun at %7.1f ms: %s after %.1f ms\n", ms(o.At.Sub(since)), o.Err, ms(o.Took))
+		}
+	}
+	return text
 }
 
 // timeline says who answered when.
