@@ -363,6 +363,43 @@ func TestElectAndTransferMoveLeadership(t *testing.T) {
 	}
 }
 
+// Two candidates that stood at the same time have split the votes. Raft would have both of them wait for 1 to 2 s; who is asked to stand
+// again does so at once. A candidate that nobody answers stands for one that has too few votes.
+func TestACandidateStandsAgain(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.three()
+	lead := leaderOf(t, a, b, c)
+	next, third := b, c
+	if lead == b {
+		next = a
+	} else if lead == c {
+		third = a
+	}
+	third.kill()
+	lead.kill()
+	stats := func() Stats { return next.Stats() }
+	term := stats().Term
+	for i := range 3 {
+		if err := next.Elect(); err != nil {
+			t.Fatal(err)
+		}
+		// The first attempt takes one term; each other one takes one to step down, and one to stand.
+		want := term + 1 + 2*uint64(i)
+		for ctx := soon(t); stats().Term < want; {
+			select {
+			case <-ctx.Done():
+				t.Fatalf("after attempt %d the term is %d, want %d", i+1, stats().Term, want)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	third.start()
+	if err := next.Elect(); err != nil {
+		t.Fatal(err)
+	}
+	leaderOf(t, next, third)
+}
+
 // All nodes restart. Without a quorum the first one shows what was agreed on and refuses to write; with a second one all goes on.
 func TestRestartShowsWhatWasAgreedOnWithoutAQuorum(t *testing.T) {
 	w := newWorld(t)

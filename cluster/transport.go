@@ -110,23 +110,51 @@ func (t *transport) Close() error {
 
 // elect makes raft start an election now, as if the leader had asked for it: without a pre-vote, and with the other voters allowed
 // to vote although they may still believe in the leader. The log and the votes decide as always.
+//
+// A candidate already would not hear of it, and go on waiting for votes: two that stood at the same time, because the first one's
+// disk was slow and the second one's turn had come, split them and then cost 1 to 2 s, raft's election timeout. So it is made a
+// follower before.
 func (t *transport) elect(ctx context.Context) error {
+	if r := t.raft.Load(); r != nil && r.State() == raft.Candidate {
+		if follows, err := t.yield(ctx, r.CurrentTerm()+1); err != nil || !follows {
+			return err
+		}
+	}
+	_, err := t.self(ctx, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
+	return err
+}
+
+// yield makes a candidate a follower in a higher term, by a vote request that nobody sent and that cannot be granted, because its log is
+// empty. When the election has been decided meanwhile, raft refuses it for that reason, and yield reports false.
+func (t *transport) yield(ctx context.Context, term uint64) (bool, error) {
+	nobody := []byte("-")
+	resp, err := t.self(ctx, &raft.RequestVoteRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, Addr: nobody}, Term: term, Candidate: nobody,
+	})
+	if err != nil {
+		return false, err
+	}
+	vote, ok := resp.(*raft.RequestVoteResponse)
+	return ok && vote.Term == term, nil
+}
+
+// self has raft work on a request of this node's own.
+func (t *transport) self(ctx context.Context, command any) (any, error) {
 	answer := make(chan raft.RPCResponse, 1)
-	rpc := raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, RespChan: answer}
 	select {
-	case t.rpcs <- rpc:
+	case t.rpcs <- raft.RPC{Command: command, RespChan: answer}:
 	case <-t.stop:
-		return raft.ErrRaftShutdown
+		return nil, raft.ErrRaftShutdown
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	select {
 	case r := <-answer:
-		return r.Error
+		return r.Response, r.Error
 	case <-t.stop:
-		return raft.ErrRaftShutdown
+		return nil, raft.ErrRaftShutdown
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 
