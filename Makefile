@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz lab bench demo doctor soak
+.PHONY: help build test race lint fuzz lab bench conform sticky demo doctor soak
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -29,6 +29,13 @@ lab: build ## the failover lab with real peers (nginx, PostgreSQL, wrk), 20 runs
 
 bench: build ## against HAProxy and nginx in the same run; writes test/bench/results/
 	scripts/bench
+
+conform: build ## the conformance battery beside HAProxy and nginx; writes test/conform/results/
+	scripts/packages nginx-light haproxy
+	$(GO) run ./test/conform/score
+
+sticky: ## sticky tables of three nodes at scale; writes test/bench/results/sticky/
+	scripts/bench-sticky
 
 demo: build ## three nodes, one VIP and a holder that dies, on this machine, in under a minute
 	$(BIN) demo
