@@ -35,9 +35,10 @@ type Case struct {
 
 	// What the origin does. Without Reply it answers 200 with an echo of the request (see echo).
 	Reply  string
-	Closes bool // it closes the connection behind Reply
-	Early  bool // it answers when the head is there, and does not wait for the body
-	begun  bool // a request that is refused within its body may have begun to reach it
+	Late   string // sent behind Reply when the client has its answer
+	Closes bool   // it closes the connection behind Reply
+	Early  bool   // it answers when the head is there, and does not wait for the body
+	begun  bool   // a request that is refused within its body may have begun to reach it
 
 	// What must come of it.
 	//

@@ -43,6 +43,10 @@ func (j *Judge) Run(c Case) Result {
 	defer conn.Close()
 	t := talk{Conn: conn, r: bufio.NewReader(conn), c: c, patience: j.Patience}
 	t.run(&r)
+	j.Origin.answered()
+	if c.Late != "" {
+		j.Origin.settled(j.Patience)
+	}
 	r.Got = strings.Join(t.got, " ")
 	passes, ok := match(c.Want, t.got)
 	if !ok {

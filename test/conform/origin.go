@@ -17,9 +17,10 @@ type Origin struct {
 	listener net.Listener
 	done     sync.WaitGroup
 
-	mu    sync.Mutex // guards the following
-	quiet *sync.Cond // broadcast when a connection gets to the end of a message, or ends
-	play  Case       // how to answer
+	mu    sync.Mutex    // guards the following
+	quiet *sync.Cond    // broadcast when a connection gets to the end of a message, or ends
+	play  Case          // how to answer
+	late  chan struct{} // closed when what is late is due
 	seen  sightings
 	conns map[net.Conn]*reached
 }
@@ -93,7 +94,14 @@ func (o *Origin) accept() {
 func (o *Origin) begin(c Case) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.play, o.seen = c, sightings{}
+	o.play, o.late, o.seen = c, make(chan struct{}), sightings{}
+}
+
+// answered says that the client has its answer: what is late goes out now, and has when settled returns.
+func (o *Origin) answered() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.late)
 }
 
 // settled waits until no connection is within a message, and returns what was seen and whether it came to that in time.
@@ -176,6 +184,7 @@ func (o *Origin) one(c net.Conn, r *bufio.Reader) (play Case, last bool, err err
 	}
 	o.mu.Lock()
 	play = o.play
+	late := o.late
 	o.mu.Unlock()
 	last = m.ends()
 	target := strings.Fields(m.Start)[1]
@@ -207,7 +216,10 @@ func (o *Origin) one(c net.Conn, r *bufio.Reader) (play Case, last bool, err err
 	case reply == "" && !play.Closes:
 		reply = echo(m)
 	}
-	_, err = io.WriteString(c, reply)
+	if _, err = io.WriteString(c, reply); err == nil && play.Late != "" {
+		<-late
+		_, err = io.WriteString(c, crlf(play.Late))
+	}
 	return play, last, err
 }
 
