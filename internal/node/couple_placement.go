@@ -75,7 +75,7 @@ func gone(p vip.PeerState) bool { return p.ConfirmedDead || p.Age >= 0 && !p.Age
 const electionStep = 150 * time.Millisecond
 
 // electionTries bounds the attempts after one loss; then Raft's own timers have long since taken over.
-const electionTries = 8
+const electionTries = 4
 
 // campaign is what this node does about a leader that is gone, until there is another one.
 type campaign struct {
@@ -99,12 +99,13 @@ func (c campaign) next(now time.Time, leader string, self bool, leaderGone bool)
 	return c
 }
 
-// due is when to stand for election next: in turns by rank of all candidates.
+// due is when to stand for election next: in turns by rank of all candidates. Each round gets twice the time of the one before, since
+// standing again gives up the votes that are on their way: on a slow disk these may take longer than a round.
 func (c campaign) due(rank, candidates int) (at time.Time, ok bool) {
 	if c.lost == "" || c.tries >= electionTries {
 		return time.Time{}, false
 	}
-	return c.since.Add(time.Duration(rank+c.tries*candidates) * electionStep), true
+	return c.since.Add(time.Duration(rank<<c.tries+(1<<c.tries-1)*candidates) * electionStep), true
 }
 
 // coupleElection: the leader is gone, as a majority says -> an election at once, without Raft's calm time-outs. The detector

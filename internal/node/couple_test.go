@@ -139,6 +139,23 @@ func TestFollowersTakeTurnsByName(t *testing.T) {
 	}
 }
 
+// Of two candidates, each round gives each twice the time of the round before, and no two attempts fall together.
+func TestRoundsOfACampaignGetLonger(t *testing.T) {
+	var steps []int
+	for tries := range electionTries {
+		for rank := range 2 {
+			at, ok := (campaign{lost: "a", tries: tries}).due(rank, 2)
+			if !ok {
+				t.Fatalf("attempt %d of rank %d is not due at all", tries, rank)
+			}
+			steps = append(steps, int(at.Sub(time.Time{})/electionStep))
+		}
+	}
+	if want := []int{0, 1, 2, 4, 6, 10, 14, 22}; !slices.Equal(steps, want) {
+		t.Errorf("attempts after %v steps, want %v", steps, want)
+	}
+}
+
 // The first candidate's log may be older than ours: it is refused, and its attempt made everybody forget who led. The second one
 // must still have its turn, and the first one not at the same time.
 func TestACampaignGoesOnUntilThereIsALeader(t *testing.T) {
@@ -152,7 +169,7 @@ func TestACampaignGoesOnUntilThereIsALeader(t *testing.T) {
 		t.Errorf("once nobody is known to lead, the second stands at %v, %v; want as before", at, ok)
 	}
 	c.tries++
-	if at, ok := c.due(1, 2); !ok || at != now.Add(3*electionStep) {
+	if at, ok := c.due(1, 2); !ok || at != now.Add(4*electionStep) {
 		t.Errorf("its next attempt is at %v, %v; want after the first one's next", at, ok)
 	}
 	if _, ok := c.next(now.Add(time.Second), "b", false, false).due(0, 2); ok {
