@@ -323,7 +323,11 @@ func (d *demo) killHolder(ctx context.Context) error {
 	if err := n.Start(); err != nil {
 		return err
 	}
-	return d.whole(ctx)
+	if err := d.whole(ctx); err != nil {
+		return err
+	}
+	d.tell("all three nodes are there again")
+	return d.calm(ctx)
 }
 
 func (d *demo) cutHolder(ctx context.Context) error {
@@ -346,9 +350,16 @@ func (d *demo) whole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*demoStep, fmt.Errorf("it took longer than %v", 2*demoStep))
 	defer cancel()
 	_, err := d.fleet.WaitStatus(ctx, "all nodes to be back", func(s *api.Status) bool {
+		committed := uint64(0)
+		for _, n := range s.Nodes {
+			if n.Report == nil {
+				return false
+			}
+			committed = max(committed, n.Report.Raft.CommitIndex)
+		}
 		for _, n := range s.Nodes {
 			r := n.Report
-			if !n.Alive || !n.Reachable || r == nil || r.Revision.Running != s.Revision.Number || r.Raft.Leader == "" || !r.Guard.Fit {
+			if !n.Alive || !n.Reachable || r.Revision.Running != s.Revision.Number || !r.Guard.Fit || r.Raft.Leader == "" || r.Raft.AppliedIndex < committed {
 				return false
 			}
 		}
