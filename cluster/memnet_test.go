@@ -166,44 +166,60 @@ func (p *memPacket) SetDeadline(time.Time) error      { return nil }
 func (p *memPacket) SetReadDeadline(time.Time) error  { return nil }
 func (p *memPacket) SetWriteDeadline(time.Time) error { return nil }
 
+// virtualThree is a cluster of three voters, inside a bubble of virtual time. Whoever calls it calls ended at the end.
+func virtualThree(t *testing.T, dir string) (*memNet, []*node) {
+	network := newMemNet()
+	var nodes []*node
+	start := func(name, ip string, join *node) *node {
+		addr := netip.MustParseAddr(ip)
+		n := &node{t: t, name: name, dir: filepath.Join(dir, name), addr: netip.AddrPortFrom(addr, 7940)}
+		n.change = func(o *Options) { o.Network = network.at(addr) }
+		nc := n.newcomer()
+		nc.Network = network.at(addr)
+		var err error
+		if join == nil {
+			_, err = Found(nc)
+		} else {
+			var token string
+			if _, token, err = join.CreateToken(t.Context(), state.Balancer, time.Hour, 1); err == nil {
+				_, err = Join(t.Context(), nc, join.addr, token)
+			}
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		nodes = append(nodes, n.start())
+		return n
+	}
+	a := start("a", "198.18.0.1", nil)
+	wait(t, "founder leads", a.Leadership(), func(l Leadership) bool { return l.Barrier })
+	wait(t, "cluster is founded", a.machine.Views(), func(v *state.View) bool { return v.Founded() })
+	start("b", "198.18.0.2", a)
+	start("c", "198.18.0.3", a)
+	for _, n := range nodes {
+		wait(t, "three voters", n.Members(), func(ms []Member) bool {
+			return memberOf(ms, "a").Voter && memberOf(ms, "b").Voter && memberOf(ms, "c").Voter
+		})
+	}
+	return network, nodes
+}
+
+// ended stops the nodes and lets a virtual minute pass: memberlist's probes under way end by their own clocks, which stand still
+// once the test has returned.
+func ended(nodes []*node) {
+	for _, n := range nodes {
+		n.stop()
+	}
+	time.Sleep(time.Minute)
+}
+
 // A whole cluster in virtual time: three nodes, the leader is cut off. It steps down by its lease, and takes no more writes; the
 // others elect by raft's own timers and go on; after the heal all agree.
 func TestClusterInVirtualTime(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		network := newMemNet()
-		var nodes []*node
-		start := func(name, ip string, join *node) *node {
-			addr := netip.MustParseAddr(ip)
-			n := &node{t: t, name: name, dir: filepath.Join(dir, name), addr: netip.AddrPortFrom(addr, 7940)}
-			n.change = func(o *Options) { o.Network = network.at(addr) }
-			nc := n.newcomer()
-			nc.Network = network.at(addr)
-			var err error
-			if join == nil {
-				_, err = Found(nc)
-			} else {
-				var token string
-				if _, token, err = join.CreateToken(t.Context(), state.Balancer, time.Hour, 1); err == nil {
-					_, err = Join(t.Context(), nc, join.addr, token)
-				}
-			}
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			nodes = append(nodes, n.start())
-			return n
-		}
-		a := start("a", "198.18.0.1", nil)
-		wait(t, "founder leads", a.Leadership(), func(l Leadership) bool { return l.Barrier })
-		wait(t, "cluster is founded", a.machine.Views(), func(v *state.View) bool { return v.Founded() })
-		start("b", "198.18.0.2", a)
-		start("c", "198.18.0.3", a)
-		for _, n := range nodes {
-			wait(t, "three voters", n.Members(), func(ms []Member) bool {
-				return memberOf(ms, "a").Voter && memberOf(ms, "b").Voter && memberOf(ms, "c").Voter
-			})
-		}
+		network, nodes := virtualThree(t, dir)
+		a := nodes[0]
 		a.tick(1)
 
 		network.setCut(a.addr.Addr(), true)
@@ -231,9 +247,55 @@ func TestClusterInVirtualTime(t *testing.T) {
 		if l := next.Leadership().Get(); !l.Self {
 			t.Errorf("leadership moved without need: %+v", l)
 		}
-		for _, n := range nodes {
-			n.stop()
+		ended(nodes)
+	})
+}
+
+// A placement must reach the node that is to claim an address at once, and raft would tell a follower of a commit on a quiet log only
+// after its CommitTimeout of 50 to 100 ms.
+func TestFollowersHearOfACommitAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := virtualThree(t, dir)
+		lead := leaderOf(t, nodes...)
+		for range 10 {
+			time.Sleep(time.Second) // a quiet log
+			start := time.Now()
+			index := lead.tick(1)
+			for _, n := range nodes {
+				n.applied(index)
+			}
+			if took := time.Since(start); took > 30*time.Millisecond { // of virtual time: no machine is too slow for it
+				t.Errorf("a commit was applied everywhere after %v", took)
+			}
 		}
-		time.Sleep(time.Minute) // virtual: memberlist's probes under way end by their own clocks, which stand still once we return
+		ended(nodes)
+	})
+}
+
+// Raft answers failures to reach a follower with pauses that double up to ten seconds. One that was away for a minute must be up to
+// date soon after it is back, or its vote is missing in the next fail-over.
+func TestAFollowerThatComesBackCatchesUpSoon(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		network, nodes := virtualThree(t, dir)
+		lead := leaderOf(t, nodes...)
+		away := nodes[0]
+		if away == lead {
+			away = nodes[1]
+		}
+		network.setCut(away.addr.Addr(), true)
+		var index uint64
+		for range 60 {
+			index = lead.tick(1)
+			time.Sleep(time.Second)
+		}
+		network.setCut(away.addr.Addr(), false)
+		start := time.Now()
+		away.applied(index)
+		if took := time.Since(start); took > 4*time.Second {
+			t.Errorf("it was up to date %v after it was back", took)
+		}
+		ended(nodes)
 	})
 }
