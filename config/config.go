@@ -6,6 +6,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -30,7 +31,12 @@ type VIP struct {
 	Addresses []netip.Prefix // the subnet's length is used to find the interface; the address is installed as a host address
 	Interface string         // "": the interface whose subnet contains the address
 	Prefer    []string       // node names, best first; ranks only
-	Pos       Pos
+	Failback  time.Duration  // go back to a node that Prefer ranks higher once it has been well for so long; 0: never
+	Group     string         // VIPs of one group are held by one node; "": on its own
+
+	// MinimumServers is how many healthy servers a node must see in every backend behind the VIP to be a good holder; 0: none.
+	MinimumServers int
+	Pos            Pos
 }
 
 // Mode is what a listener speaks.
@@ -281,6 +287,25 @@ func (c *Config) Backend(name string) *Backend {
 		}
 	}
 	return nil
+}
+
+// BackendsBehind returns the backends that the frontends at that VIP send to, each once.
+func (c *Config) BackendsBehind(vip string) []*Backend {
+	var bs []*Backend
+	add := func(name string) {
+		if b := c.Backend(name); b != nil && !slices.Contains(bs, b) {
+			bs = append(bs, b)
+		}
+	}
+	for _, f := range c.Frontends {
+		if slices.Contains(f.VIPs, vip) {
+			add(f.Backend)
+			for _, r := range f.Routes {
+				add(r.Backend)
+			}
+		}
+	}
+	return bs
 }
 
 // VIP returns the VIP of that name, or nil.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ChangeKind is what happens to an object.
@@ -109,6 +110,7 @@ func objects(c *Config) []object {
 	for _, v := range c.VIPs {
 		all = append(all, object{"vip " + quote(v.Name), join(v.Addresses), []attribute{
 			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"prefer", strings.Join(v.Prefer, ", ")},
+			{"failback", after(v.Failback)}, {"group", v.Group}, {"minimum_servers", nonzero(v.MinimumServers)},
 		}})
 	}
 	for _, f := range c.Frontends {
@@ -295,6 +297,14 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// after is a delay, "" for none.
+func after(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return shortDuration(d)
 }
 
 func nonzero(n int) string {

@@ -32,6 +32,7 @@ type parser struct {
 	references []reference
 	listeners  []listener
 	explicit   []explicit
+	groups     map[string]ranking // by group
 }
 
 func newParser(file string, src []byte) *parser {
@@ -40,6 +41,7 @@ func newParser(file string, src []byte) *parser {
 		config:   &Config{Text: append([]byte(nil), src...)},
 		defaults: factory(),
 		ranges:   map[any]hcl.Range{},
+		groups:   map[string]ranking{},
 	}
 }
 

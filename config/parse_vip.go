@@ -3,8 +3,10 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
@@ -33,14 +35,49 @@ func (p *parser) vip(c *hclsyntax.Block) {
 			v.Prefer = append(v.Prefer, t.string)
 		}
 	}
-	b.refuse("failback", "leave it out: an address goes back only when its holder is gone")
-	b.refuse("group", `list the addresses that move together in one vip: address = ["192.0.2.10/24", "192.0.2.11/24"]`)
+	b.timeout("failback", &v.Failback)
+	if v.Failback > 0 && len(v.Prefer) == 0 && !b.has("prefer") {
+		p.errorf(b.nameRange("failback"), `say to which node: prefer = ["lb1", "lb2"]`, "%s has a failback but no prefer", b.what)
+	}
+	if e := b.attr("group"); e != nil {
+		if s, ok := p.str(e, `"group"`); ok && !goodName(s) {
+			p.errorf(e.Range(), "", "%q cannot be the name of a group", s)
+		} else if ok {
+			v.Group = s
+			p.noteGroup(v, b.valueRange("group"))
+		}
+	}
+	if e := b.attr("minimum_servers"); e != nil {
+		v.MinimumServers, _ = p.integer(e, `"minimum_servers"`, 1, 1000)
+	}
 	b.misplaced("password", `"password" is not needed`, "nodes know each other by the certificates of the cluster")
 	b.misplaced("virtual_router_id", `"virtual_router_id" is not needed`, "skein does not speak VRRP")
 	b.misplaced("priority", `"priority" is a word of VRRP`, `rank the nodes with prefer = ["lb1", "lb2"]`)
 	b.done()
 	if v.Name != "" && p.unique(c, v.Name, "vip") {
 		p.config.VIPs = append(p.config.VIPs, v)
+	}
+}
+
+// ranking is the VIP that says which nodes its group prefers, and where it says so.
+type ranking struct {
+	of  *VIP
+	rng hcl.Range
+}
+
+// noteGroup reports a VIP that ranks the nodes otherwise than another of its group: they move together.
+func (p *parser) noteGroup(v *VIP, rng hcl.Range) {
+	if len(v.Prefer) == 0 {
+		return
+	}
+	first, ok := p.groups[v.Group]
+	if !ok {
+		p.groups[v.Group] = ranking{v, rng}
+		return
+	}
+	if !slices.Equal(first.of.Prefer, v.Prefer) || first.of.Failback != v.Failback {
+		p.errorf(rng, fmt.Sprintf("vips of a group move together: write prefer and failback in one of them, the first is %q in line %d",
+			first.of.Name, first.rng.Start.Line), "vip %q ranks the nodes otherwise than the rest of group %q", v.Name, v.Group)
 	}
 }
 

@@ -1,53 +1,189 @@
 package state
 
-import "slices"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skeinlb/skein/config"
+)
 
 // NodeHealth is what the leader's node knows of a node.
 type NodeHealth struct {
 	Alive bool // false only when its death is confirmed, not when it merely has not been heard
 	Fit   bool // it serves traffic
+
+	Well     time.Duration // for how long it has been alive and fit without a break, as far as the leader has seen
+	Flapping bool          // it was lost too often of late: it gets an address only when nobody else can take it
+	Short    []string      // VIPs behind which it sees fewer healthy servers than their minimum_servers
+}
+
+// Decision is a placement to propose, and why.
+type Decision struct {
+	Place
+	Why string
 }
 
 // Placements returns what the leader, self, has to propose so that every VIP is held by a node that can: nothing when all is
-// well.
+// well. again is after how long to ask again although nothing has changed; 0: no need.
 //
-// A VIP that nobody holds goes to the leader, or, when the leader cannot hold it, to the first fit node of prefer, then of all
-// by name. A VIP whose holder is dead, unfit or no longer a balancer of this cluster goes to the first fit node of prefer, then
-// to the leader, then to the first by name. A holder that health does not mention is not judged, and is given nothing either.
-// What nobody can take stays where it is; who leads never matters to a holder that is well.
-func Placements(v *View, health map[string]NodeHealth, self string) []Place {
-	can := func(node string) bool {
-		n, ok := v.Node(node)
-		h := health[node]
-		return ok && n.Role == Balancer && h.Alive && h.Fit
+// VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, no
+// balancer of this cluster any more or short of servers where another node is not, goes to the best node that can take it: one that
+// is not flapping, then the first in prefer, then the one that holds the fewest units, then the leader, then the first by name. With
+// failback, a unit goes back to the node that prefer ranks highest once that has been well for so long. A holder that health does not
+// mention is not judged, and is given nothing either. What nobody can take stays where it is; who leads never matters to a holder
+// that is well.
+func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decision, again time.Duration) {
+	units := units(v)
+	held := map[string]int{} // units by node
+	for _, u := range units {
+		if u.holder != "" {
+			held[u.holder]++
+		}
 	}
-	var ps []Place
-	for _, vip := range v.Scope.VIPs {
-		p, placed := v.Placements[vip]
-		if placed {
-			n, member := v.Node(p.Node)
-			h, judged := health[p.Node]
-			if member && n.Role == Balancer && (!judged || h.Alive && h.Fit) {
-				continue
+	for _, u := range units {
+		to, why, wait := u.place(v, health, held, self)
+		if wait > 0 && (again == 0 || wait < again) {
+			again = wait
+		}
+		if to == "" {
+			to, why = u.holder, "its group is held there"
+		} else if to != u.holder {
+			held[u.holder]--
+			held[to]++
+		}
+		for _, name := range u.vips {
+			if p := v.Placements[name]; to != "" && p.Node != to {
+				ds = append(ds, Decision{Place{VIP: name, Node: to, Expect: p.Epoch}, why})
 			}
 		}
-		var ranked []string
+	}
+	return ds, again
+}
+
+// unit is what moves together: the VIPs of a group, or one alone.
+type unit struct {
+	vips     []string // by name
+	holder   string   // where most of them are; "": nowhere
+	prefer   []string
+	failback time.Duration
+}
+
+// units returns the units of v by their first VIP's name.
+func units(v *View) []*unit {
+	var us []*unit
+	groups := map[string]*unit{}
+	for _, name := range v.Scope.VIPs {
+		var c config.VIP
 		if v.Config != nil {
-			if c := v.Config.VIP(vip); c != nil {
-				ranked = slices.Clone(c.Prefer)
+			if known := v.Config.VIP(name); known != nil {
+				c = *known
 			}
 		}
-		if placed {
-			ranked = append(ranked, self)
-		} else {
-			ranked = append([]string{self}, ranked...)
+		u := groups[c.Group]
+		if u == nil || c.Group == "" {
+			u = &unit{}
+			us = append(us, u)
+			groups[c.Group] = u
 		}
-		for _, n := range v.Nodes {
-			ranked = append(ranked, n.Name)
-		}
-		if i := slices.IndexFunc(ranked, can); i >= 0 {
-			ps = append(ps, Place{VIP: vip, Node: ranked[i], Expect: p.Epoch})
+		u.vips = append(u.vips, name)
+		if len(c.Prefer) > 0 {
+			u.prefer, u.failback = c.Prefer, c.Failback
 		}
 	}
-	return ps
+	for _, u := range us {
+		count := map[string]int{}
+		for _, name := range u.vips {
+			if p, ok := v.Placements[name]; ok {
+				count[p.Node]++
+				if count[p.Node] > count[u.holder] || u.holder == "" {
+					u.holder = p.Node
+				}
+			}
+		}
+	}
+	return us
+}
+
+// place returns the node that u has to go to and why, or "" when it is well where it is; wait is when that may change by itself.
+func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int, self string) (to, why string, wait time.Duration) {
+	var can []string
+	for _, n := range v.Nodes {
+		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit {
+			can = append(can, n.Name)
+		}
+	}
+	rank := func(node string) int {
+		if i := slices.Index(u.prefer, node); i >= 0 {
+			return i
+		}
+		return len(u.prefer)
+	}
+	slices.SortFunc(can, func(a, b string) int {
+		return cmp.Or(
+			order(u.short(health[a]), u.short(health[b])),
+			order(health[a].Flapping, health[b].Flapping),
+			cmp.Compare(rank(a), rank(b)),
+			cmp.Compare(held[a], held[b]),
+			order(a != self, b != self),
+			cmp.Compare(a, b),
+		)
+	})
+	if len(can) == 0 {
+		return "", "", 0
+	}
+	best := can[0]
+	if why = u.wrong(v, health, best); why != "" {
+		return best, why, 0
+	}
+	// The holder is well. Only an operator's failback moves it, and only to the first choice that could take it.
+	b := health[best]
+	if u.failback == 0 || b.Flapping || rank(best) >= rank(u.holder) {
+		return "", "", 0
+	}
+	if left := u.failback - b.Well; left > 0 {
+		return "", "", left
+	}
+	return best, fmt.Sprintf("%s is preferred and has been well for %v", best, u.failback), 0
+}
+
+// wrong says what is wrong with u's holder, "" when nothing is: best could take over.
+func (u *unit) wrong(v *View, health map[string]NodeHealth, best string) string {
+	if u.holder == "" {
+		return "nobody holds it"
+	}
+	n, member := v.Node(u.holder)
+	h, judged := health[u.holder]
+	switch {
+	case !member:
+		return u.holder + " is no member any more"
+	case n.Role != Balancer:
+		return u.holder + " is a witness"
+	case !judged:
+		return ""
+	case !h.Alive:
+		return u.holder + " is gone"
+	case !h.Fit:
+		return u.holder + " is unfit"
+	case u.short(h) && !u.short(health[best]) && !health[best].Flapping:
+		return u.holder + " sees fewer healthy servers than minimum_servers"
+	}
+	return ""
+}
+
+// short reports whether the node of that health lacks servers behind one of u's VIPs.
+func (u *unit) short(h NodeHealth) bool {
+	return slices.ContainsFunc(u.vips, func(name string) bool { return slices.Contains(h.Short, name) })
+}
+
+// order puts false before true.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

@@ -259,7 +259,7 @@ func TestATextThatThisVersionCannotReadKeepsTheOldConfig(t *testing.T) {
 		t.Errorf("config %p (was %p), error %v, revision %d", v.Config, old, v.ConfigError, v.Revision.Number)
 	}
 	l.must(Place{VIP: "b", Node: "lb1"})
-	if got := Placements(l.Views().Get(), map[string]NodeHealth{"lb1": {true, true}}, "lb1"); len(got) != 1 || got[0].VIP != "a" {
+	if got, _ := Placements(l.Views().Get(), map[string]NodeHealth{"lb1": {Alive: true, Fit: true}}, "lb1"); len(got) != 1 || got[0].VIP != "a" {
 		t.Errorf("Placements = %v", got)
 	}
 	if err := l.Restore(bytes.NewReader(l.snapshot())); err != nil {

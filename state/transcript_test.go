@@ -171,19 +171,37 @@ func (s *script) run(words []string, text string) string {
 		var b []byte
 		_, _ = fmt.Sscanf(strings.Join(bare, ""), "%x", &b)
 		return s.result(b)
-	case "decide": // decide self=lb2 lb1=dead lb2=fit lb3=unfit; with "do", what is decided is applied
+	case "decide": // decide self=lb2 lb1=dead lb2=fit,5m,short:a lb3=unfit,flapping; with "do", what is decided is applied
 		health := map[string]NodeHealth{}
-		for name, h := range a {
-			if name != "self" {
-				health[name] = NodeHealth{Alive: h != "dead", Fit: h == "fit"}
+		for name, said := range a {
+			if name == "self" {
+				continue
 			}
+			words := strings.Split(said, ",")
+			h := NodeHealth{Alive: words[0] != "dead", Fit: words[0] == "fit"}
+			for _, w := range words[1:] {
+				if vip, ok := strings.CutPrefix(w, "short:"); ok {
+					h.Short = append(h.Short, vip)
+				} else if w == "flapping" {
+					h.Flapping = true
+				} else if d, err := time.ParseDuration(w); err == nil {
+					h.Well = d
+				} else {
+					return err.Error() + "\n"
+				}
+			}
+			health[name] = h
 		}
 		var b strings.Builder
-		for _, p := range Placements(s.m.Views().Get(), health, a["self"]) {
-			fmt.Fprintf(&b, "%s -> %s expect=%v\n", p.VIP, p.Node, p.Expect)
+		ds, again := Placements(s.m.Views().Get(), health, a["self"])
+		for _, d := range ds {
+			fmt.Fprintf(&b, "%s -> %s expect=%v: %s\n", d.VIP, d.Node, d.Expect, d.Why)
 			if slices.Contains(bare, "do") {
-				b.WriteString(s.apply(p))
+				b.WriteString(s.apply(d.Place))
 			}
+		}
+		if again > 0 {
+			fmt.Fprintf(&b, "again after %v\n", again)
 		}
 		return b.String()
 	case "restart": // through a snapshot, into a new machine

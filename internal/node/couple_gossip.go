@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/healthcheck"
 	"github.com/skeinlb/skein/state"
 )
@@ -14,15 +15,16 @@ import (
 // summary rides in a node's gossip: which servers it finds down. It is bounded, because gossip's metadata is (512 bytes); whoever
 // needs all of it asks the node's API.
 type summary struct {
-	Down []string `json:"down,omitempty"` // "backend/server"
-	More int      `json:"more,omitempty"` // how many did not fit
+	Short []string `json:"short,omitempty"` // VIPs behind which it sees fewer healthy servers than their minimum_servers
+	Down  []string `json:"down,omitempty"`  // "backend/server"
+	More  int      `json:"more,omitempty"`  // how many of Down did not fit
 }
 
 const summaryMax = 480 // bytes of JSON
 
-// summarize returns the summary of verdicts, in a stable order.
-func summarize(verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
-	var s summary
+// summarize returns the summary of verdicts under the configuration c, in a stable order.
+func summarize(c *config.Config, verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
+	s := summary{Short: short(c, verdicts)}
 	for k, v := range verdicts {
 		if !v.Up {
 			s.Down = append(s.Down, k.String())
@@ -37,9 +39,46 @@ func summarize(verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
 		if len(b) <= summaryMax {
 			return b
 		}
+		if len(s.Down) == 0 { // 64 VIPs with long names: the rest is not said
+			s.Short = s.Short[:len(s.Short)-1]
+			continue
+		}
 		s.Down = s.Down[:len(s.Down)-1]
 		s.More++
 	}
+}
+
+// readSummary reads what summarize wrote; what cannot be read says nothing.
+func readSummary(meta []byte) summary {
+	var s summary
+	if len(meta) == 0 || json.Unmarshal(meta, &s) != nil {
+		return summary{}
+	}
+	return s
+}
+
+// short returns the VIPs behind which verdicts has fewer servers up than they ask for, by name. A server without a verdict counts as
+// up, as the engine takes it.
+func short(c *config.Config, verdicts map[healthcheck.Key]healthcheck.Verdict) []string {
+	if c == nil {
+		return nil
+	}
+	var names []string
+	for _, v := range c.VIPs {
+		if v.MinimumServers > 0 && slices.ContainsFunc(c.BackendsBehind(v.Name), func(b *config.Backend) bool {
+			up := 0
+			for _, s := range b.Servers {
+				if verdict, seen := verdicts[healthcheck.Key{Backend: b.Name, Server: s.Name}]; !seen || verdict.Up {
+					up++
+				}
+			}
+			return up < min(v.MinimumServers, len(b.Servers))
+		}) {
+			names = append(names, v.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // coupleGossip: what this node's checks see -> its gossip.
@@ -48,12 +87,20 @@ func (n *Node) coupleGossip(ctx context.Context) {
 		return
 	}
 	var last string
-	n.checker.Verdicts().Each(ctx, func(v map[healthcheck.Key]healthcheck.Verdict) {
-		if b := summarize(v); string(b) != last {
+	for {
+		view, viewed := n.machine.Views().Watch()
+		verdicts, judged := n.checker.Verdicts().Watch()
+		if b := summarize(view.Config, verdicts); string(b) != last {
 			last = string(b)
 			n.cluster.SetMeta(b)
 		}
-	})
+		select {
+		case <-viewed:
+		case <-judged:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // seedWithin is how long after its start a node still takes the others' word for servers that it has not probed itself.
@@ -78,12 +125,11 @@ func seeds(members []cluster.Member, self string, v *state.View) map[healthcheck
 	}
 	votes, voters := map[string]int{}, 0
 	for _, m := range members {
-		var s summary
-		if m.Name == self || !m.Alive || len(m.Meta) == 0 || json.Unmarshal(m.Meta, &s) != nil {
+		if m.Name == self || !m.Alive || len(m.Meta) == 0 {
 			continue
 		}
 		voters++
-		for _, k := range s.Down {
+		for _, k := range readSummary(m.Meta).Down {
 			votes[k]++
 		}
 	}

@@ -3,38 +3,62 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
 
 // couplePlacement: the leader, who is alive and fit, what is placed -> new placements. Only a leader that has applied all that was
-// committed before its term decides; each proposal is void if the placement it was decided on no longer stands.
+// committed before its term decides; each proposal is void if the placement it was decided on no longer stands. Every node keeps count
+// of who is lost how often, to be ready for the day it leads.
 func (n *Node) couplePlacement(ctx context.Context) {
+	past := standings{}
 	for {
 		lead, led := n.cluster.Leadership().Watch()
 		view, viewed := n.machine.Views().Watch()
 		seen, saw := n.guard.State().Watch()
-		if lead.Self && lead.Barrier && seen.Connected && !seen.Silent {
-			for _, p := range state.Placements(view, n.health(view, seen), n.conf.Name) {
-				n.place(ctx, p)
+		members, met := n.cluster.Members().Watch()
+		now := time.Now()
+		var wake time.Time
+		if seen.Connected && !seen.Silent {
+			health := n.health(view, seen, members)
+			wake = past.note(now, health)
+			if f := past.flapping(now); !maps.Equal(f, n.flapping.Get()) {
+				n.flapping.Set(f)
 			}
+			if lead.Self && lead.Barrier {
+				decisions, again := state.Placements(view, health, n.conf.Name)
+				for _, d := range decisions {
+					n.place(ctx, d)
+				}
+				if at := now.Add(again); again > 0 && (wake.IsZero() || at.Before(wake)) {
+					wake = at
+				}
+			}
+		}
+		var due <-chan time.Time
+		if !wake.IsZero() {
+			due = time.After(time.Until(wake))
 		}
 		select {
 		case <-led:
 		case <-viewed:
 		case <-saw:
+		case <-met:
+		case <-due:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (n *Node) place(ctx context.Context, p state.Place) {
+func (n *Node) place(ctx context.Context, d state.Decision) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	result, _, err := n.cluster.Propose(ctx, state.Encode(p))
+	result, _, err := n.cluster.Propose(ctx, state.Encode(d.Place))
 	if err == nil {
 		var r state.Result
 		if r, err = state.DecodeResult(result); err == nil {
@@ -43,16 +67,16 @@ func (n *Node) place(ctx context.Context, p state.Place) {
 	}
 	switch {
 	case err == nil:
-		n.log.Info("vip placed", "vip", p.VIP, "node", p.Node)
+		n.log.Info("vip placed", "vip", d.VIP, "node", d.Node, "why", d.Why)
 	case errors.Is(err, state.ErrStaleEpoch): // somebody else decided meanwhile; the next view says what
 	default:
-		n.log.Warn("vip not placed", "vip", p.VIP, "node", p.Node, "why", err)
+		n.log.Warn("vip not placed", "vip", d.VIP, "node", d.Node, "because", d.Why, "err", err)
 	}
 }
 
 // health is what the guards together say about every node that they have heard of. A peer counts as gone only when a majority has
 // lost it, or when it said so itself.
-func (n *Node) health(v *state.View, s vip.State) map[string]state.NodeHealth {
+func (n *Node) health(v *state.View, s vip.State, members []cluster.Member) map[string]state.NodeHealth {
 	h := make(map[string]state.NodeHealth, len(v.Nodes))
 	for _, m := range v.Nodes {
 		if m.Name == n.conf.Name {
@@ -61,6 +85,12 @@ func (n *Node) health(v *state.View, s vip.State) map[string]state.NodeHealth {
 		}
 		if p, known := s.Peers[m.Name]; known && (p.Age >= 0 || p.ConfirmedDead) {
 			h[m.Name] = state.NodeHealth{Alive: !gone(p), Fit: p.Fit}
+		}
+	}
+	for _, m := range members {
+		if known, ok := h[m.Name]; ok {
+			known.Short = readSummary(m.Meta).Short
+			h[m.Name] = known
 		}
 	}
 	return h

@@ -83,6 +83,7 @@ type Node struct {
 	admin   net.Listener
 
 	running  watch.Value[api.Running]
+	flapping watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	draining atomic.Bool
 }
 

@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/skeinlb/skein/api"
@@ -156,6 +158,13 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 	for _, c := range guard.Conflicts {
 		if c.Stranger {
 			add(api.Critical, "find that machine and take the address from it", "a stranger claims an address: %v", c)
+		}
+	}
+	if n.cluster.Leadership().Get().Self {
+		flapping := n.flapping.Get()
+		for _, name := range slices.Sorted(maps.Keys(flapping)) {
+			add(api.Warning, "see its agent's and its guard's log: what keeps taking it away?", "%s was lost %d times within %v: it gets addresses only when no other node can, until %s",
+				name, flapLosses, flapWindow, flapping[name].Format(time.TimeOnly))
 		}
 	}
 	return as

@@ -3,10 +3,15 @@ vip "public" {
   address   = ["192.0.2.10/24", "192.0.2.11/24"]
   interface = "eth0"
   prefer    = "lb1"
+  failback  = "10m"
+  group     = "edge"
+
+  minimum_servers = 2
 }
 vip "inside" {
   address   = "198.51.100.5/32"
   interface = "eth1"
+  group     = "edge"
 }
 
 frontend "shop" {

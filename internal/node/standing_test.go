@@ -1,0 +1,120 @@
+package node
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/state"
+)
+
+// A node is lost three times within ten minutes. From then on it is flapping, however well it is, until the first of these losses is
+// ten minutes old; the time it has been well counts from its last return.
+func TestANodeThatIsLostAgainAndAgainIsFlappingUntilItHasBeenCalm(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := standings{}
+	for _, step := range []struct {
+		at       string
+		fit      bool
+		well     string
+		flapping bool
+		again    string // when to look again; "": no need
+	}{
+		{"0s", true, "0s", false, ""},
+		{"1m", true, "1m", false, ""},
+		{"2m", false, "0s", false, ""},
+		{"2m1s", false, "0s", false, ""}, // lost once, however often it is looked at
+		{"3m", true, "0s", false, ""},
+		{"4m", false, "0s", false, ""},
+		{"5m", true, "0s", false, ""},
+		{"6m", false, "0s", true, "12m"},
+		{"7m", true, "0s", true, "12m"},
+		{"11m59s", true, "4m59s", true, "12m"},
+		{"12m", true, "5m", false, ""},
+		{"13m", false, "0s", true, "14m"}, // lost at 4m, 6m and 13m
+		{"14m", true, "0s", false, ""},
+	} {
+		now := start.Add(parse(t, step.at))
+		health := map[string]state.NodeHealth{"lb1": {Alive: true, Fit: step.fit}}
+		again := s.note(now, health)
+		var want time.Time
+		if step.again != "" {
+			want = start.Add(parse(t, step.again))
+		}
+		if h := health["lb1"]; h.Well != parse(t, step.well) || h.Flapping != step.flapping || !again.Equal(want) {
+			t.Errorf("at %s: well for %v, flapping %v, again at %v; want %s, %v, %v", step.at, h.Well, h.Flapping, again, step.well, step.flapping, want)
+		}
+		if _, flapping := s.flapping(now)["lb1"]; flapping != step.flapping {
+			t.Errorf("at %s: reported as flapping: %v", step.at, flapping)
+		}
+	}
+}
+
+func parse(t *testing.T, s string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// What a node says of itself in its gossip: the VIPs behind which it sees too few servers in any backend, be it a route's.
+func TestANodeSaysBehindWhichVIPsItSeesTooFewServers(t *testing.T) {
+	c, diags := config.Parse("edge.hcl", []byte(`
+vip "a" {
+  address         = "198.18.1.10/24"
+  minimum_servers = 2
+}
+vip "b" {
+  address         = "198.18.1.11/24"
+  minimum_servers = 1
+}
+vip "c" { address = "198.18.1.12/24" }
+frontend "f" {
+  vip     = ["a", "c"]
+  http    = 80
+  route "r" {
+    path    = "/one"
+    backend = "one"
+  }
+  backend = "two"
+}
+frontend "g" {
+  vip     = "b"
+  http    = 80
+  backend = "two"
+}
+backend "one" {
+  server "s1" { address = "198.18.2.1:80" }
+}
+backend "two" {
+  server "s1" { address = "198.18.2.1:80" }
+  server "s2" { address = "198.18.2.2:80" }
+}
+`))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	one1 := healthcheck.Key{Backend: "one", Server: "s1"}
+	two1, two2 := healthcheck.Key{Backend: "two", Server: "s1"}, healthcheck.Key{Backend: "two", Server: "s2"}
+	for _, x := range []struct {
+		down []healthcheck.Key
+		want []string
+	}{
+		{nil, nil},
+		{[]healthcheck.Key{one1}, []string{"a"}}, // two are asked for, the backend has one: all of them
+		{[]healthcheck.Key{two1}, []string{"a"}},
+		{[]healthcheck.Key{two1, two2}, []string{"a", "b"}},
+	} {
+		verdicts := map[healthcheck.Key]healthcheck.Verdict{}
+		for _, k := range x.down {
+			verdicts[k] = healthcheck.Verdict{}
+		}
+		if got := readSummary(summarize(c, verdicts)).Short; !slices.Equal(got, x.want) {
+			t.Errorf("down %v: short of servers behind %v, want %v", x.down, got, x.want)
+		}
+	}
+}
