@@ -11,11 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frames are the ARP frames for one address, built once for a MAC so that an announcement is nothing but two sends.
+// frames are the frames for one address, built once for a MAC so that an announcement is nothing but two sends. Those for IPv6 are in
+// nd.go.
 type frames struct {
+	six     bool
 	probe   []byte // RFC 5227: from nobody, so that no cache is touched
-	request []byte // announcement as a request
-	reply   []byte // and as a reply to ourselves; with another target some stacks ignore it within their lock time
+	request []byte // announcement as a request; in IPv6, as an advertisement
+	reply   []byte // and as a reply to ourselves; with another target some stacks ignore it within their lock time. Not in IPv6.
+}
+
+// framesFor are the frames for one address, of whichever family.
+func framesFor(mac net.HardwareAddr, a netip.Addr) (frames, error) {
+	if a.Is6() {
+		return buildND(mac, a)
+	}
+	return buildFrames(mac, a)
 }
 
 func buildFrames(mac net.HardwareAddr, a netip.Addr) (frames, error) {

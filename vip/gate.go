@@ -14,15 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gate lets the kernel answer ARP for a VIP only for moments: a stopped guard can't close anything, so it must be the opening
-// that needs work. In a netdev table of nftables, the one family whose hooks see ARP and loopback alike and may share a set:
+// gate lets the kernel answer ARP and neighbour discovery for a VIP only for moments: a stopped guard can't close anything, so it
+// must be the opening that needs work. In a netdev table of nftables, the one family whose hooks see ARP, IPv6 and loopback alike and
+// may share a set:
 //
 //	table netdev skein-vip {
-//	  set vips { type ipv4_addr; elements = the VIPs }
-//	  set live { type ipv4_addr; flags dynamic, timeout }
+//	  set vips4, vips6 { elements = the VIPs }
+//	  set live4, live6 { flags dynamic, timeout }
 //	  chain tick    ingress lo:   a datagram with our secret puts the address in it into live, for one of the times in gates
-//	  chain in-N    ingress dev:  an ARP request for one of vips that is not in live is dropped
-//	  chain out-N   egress dev:   an ARP frame from one of vips that is not in live is dropped (Linux 5.16)
+//	  chain in-N    ingress dev:  an ARP request or a neighbour solicitation for one of vips that is not in live is dropped
+//	  chain out-N   egress dev:   an ARP frame from one of vips that is not in live is dropped, and so is a neighbour
+//	                              advertisement of it and a solicitation sent from it (Linux 5.16)
 //	}
 //
 // To open is one datagram to loopback, no netlink: a send that takes 3 µs and allocates nothing. The last chain also swallows
@@ -46,9 +48,38 @@ type gate struct {
 const (
 	gateTable = "skein-vip"
 	gatePort  = 7949
-	gateSize  = 12 // secret (8, the last byte xor class), address (4)
+	gateSize  = 24 // secret (8, the last byte xor class), address (4 or 16)
 	regKey    = 1
+	gateSix   = 0x80 // in the class: the address is one of IPv6
 )
+
+// gateFamily is what the gate's rules for one family are made of.
+type gateFamily struct {
+	suffix string // of its sets' names
+	key    nftables.SetDatatype
+	proof  netip.Addr // an address that nobody has
+	class  byte       // set in the classes of its ticks
+	vips   *nftables.Set
+	live   *nftables.Set
+}
+
+func gateFamilies() [2]gateFamily {
+	return [...]gateFamily{
+		{suffix: "4", key: nftables.TypeIPAddr, proof: netip.AddrFrom4([4]byte{0, 0, 0, 1})},
+		{suffix: "6", key: nftables.TypeIP6Addr, proof: netip.MustParseAddr("100::1"), class: gateSix}, // RFC 6666
+	}
+}
+
+// of are those of addrs that belong to the family.
+func (f *gateFamily) of(addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if a.Is6() == f.proof.Is6() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
 
 func newGate() *gate {
 	g := &gate{fd: -1, why: "not set up yet", table: &nftables.Table{Family: nftables.TableFamilyNetdev, Name: gateTable}}
@@ -111,29 +142,31 @@ func (g *gate) build(vips []netip.Addr, devs []string, held []netip.Addr, d time
 	c.AddTable(g.table) // so that there is one to delete: add, delete and make anew are one transaction
 	c.DelTable(g.table)
 	c.AddTable(g.table)
-	known := &nftables.Set{Table: g.table, Name: "vips", KeyType: nftables.TypeIPAddr, KeyByteOrder: binaryutil.BigEndian}
-	if err := c.AddSet(known, elements(vips, 0)); err != nil {
-		return fmt.Errorf("gate: %w", err)
+	fams := gateFamilies()
+	for i := range fams {
+		f := &fams[i]
+		f.vips = &nftables.Set{Table: g.table, Name: "vips" + f.suffix, KeyType: f.key, KeyByteOrder: binaryutil.BigEndian}
+		if err := c.AddSet(f.vips, elements(f.of(vips), 0)); err != nil {
+			return fmt.Errorf("gate: %w", err)
+		}
+		f.live = &nftables.Set{Table: g.table, Name: "live" + f.suffix, KeyType: f.key, KeyByteOrder: binaryutil.BigEndian,
+			HasTimeout: true, Dynamic: true, Timeout: time.Duration(gates[0]), Size: MaxAddresses + 1}
+		if err := c.AddSet(f.live, elements(f.of(held), d)); err != nil {
+			return fmt.Errorf("gate: %w", err)
+		}
 	}
-	live := &nftables.Set{Table: g.table, Name: "live", KeyType: nftables.TypeIPAddr, KeyByteOrder: binaryutil.BigEndian,
-		HasTimeout: true, Dynamic: true, Timeout: time.Duration(gates[0]), Size: MaxAddresses + 1}
-	if err := c.AddSet(live, elements(held, d)); err != nil {
-		return fmt.Errorf("gate: %w", err)
-	}
-	g.tickChain(live)
+	g.tickChain(&fams)
 	for i, dev := range devs {
-		g.arpChain(fmt.Sprintf("in-%d", i), nftables.ChainHookIngress, dev, known, live, []expr.Any{
-			// Opcode 1, request; the target address.
-			&expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{0, 1}},
-			&expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 4},
-		})
+		in := g.chain(fmt.Sprintf("in-%d", i), nftables.ChainHookIngress, dev)
+		g.shut(in, &fams[0], isARP, netPart(6, 2), is(0, 1), netPart(24, 4)) // opcode 1, request; the target address
+		g.shut(in, &fams[1], isND(ndSolicit), netPart(ndTarget-ndHead, 16))
 		if !g.egress {
 			continue
 		}
-		g.arpChain(fmt.Sprintf("out-%d", i), nftables.ChainHookEgress, dev, known, live, []expr.Any{
-			&expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: 14, Len: 4},
-		})
+		out := g.chain(fmt.Sprintf("out-%d", i), nftables.ChainHookEgress, dev)
+		g.shut(out, &fams[0], isARP, netPart(14, 4))
+		g.shut(out, &fams[1], isND(ndAdvertise), netPart(ndTarget-ndHead, 16))
+		g.shut(out, &fams[1], isND(ndSolicit), netPart(8, 16))
 	}
 	if err := c.Flush(); err != nil {
 		g.conn.CloseLasting()
@@ -151,86 +184,116 @@ func elements(addrs []netip.Addr, d time.Duration) []nftables.SetElement {
 	return out
 }
 
-func (g *gate) tickChain(live *nftables.Set) {
-	ch := g.conn.AddChain(&nftables.Chain{Name: "tick", Table: g.table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter, Device: "lo"})
-	net := func(off, n uint32) *expr.Payload {
-		return &expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: off, Len: n}
+// netPart loads a part of the network layer's packet.
+func netPart(off, n uint32) expr.Any {
+	return &expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: off, Len: n}
+}
+
+// is compares what was loaded last.
+func is(b ...byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: b} }
+
+// isARP and isND begin a rule. Discovery is looked for right behind the IPv6 header: with extension headers before it, an answer still
+// has to pass the way out, where the kernel's own never has any.
+var isARP = []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x08, 0x06)}
+
+func isND(typ byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x86, 0xdd),
+		netPart(6, 1), is(unix.IPPROTO_ICMPV6), netPart(ndType-ndHead, 1), is(typ),
 	}
-	is := func(b ...byte) *expr.Cmp { return &expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: b} }
+}
+
+func (g *gate) tickChain(fams *[2]gateFamily) {
+	ch := g.chain("tick", nftables.ChainHookIngress, "lo")
 	port := binary.BigEndian.AppendUint16(nil, gatePort)
 	// All other traffic of the loopback leaves at the first rule.
 	g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: []expr.Any{
-		net(22, 2), &expr.Cmp{Op: expr.CmpOpNeq, Register: regKey, Data: port}, &expr.Verdict{Kind: expr.VerdictAccept},
+		netPart(22, 2), &expr.Cmp{Op: expr.CmpOpNeq, Register: regKey, Data: port}, &expr.Verdict{Kind: expr.VerdictAccept},
 	}})
 	for i, d := range gates {
-		s := g.secretFor(i)
-		g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x08, 0x00),
-			net(0, 1), is(0x45), net(9, 1), is(unix.IPPROTO_UDP), net(28, 8), is(s[:]...), net(36, 4),
-			&expr.Dynset{SrcRegKey: regKey, SetName: live.Name, SetID: live.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: time.Duration(d)},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		}})
+		for _, f := range fams {
+			s := g.secretFor(byte(i) | f.class)
+			g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x08, 0x00),
+				netPart(0, 1), is(0x45), netPart(9, 1), is(unix.IPPROTO_UDP), netPart(28, 8), is(s[:]...),
+				netPart(36, uint32(len(f.proof.AsSlice()))),
+				&expr.Dynset{SrcRegKey: regKey, SetName: f.live.Name, SetID: f.live.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: time.Duration(d)},
+				&expr.Verdict{Kind: expr.VerdictDrop},
+			}})
+		}
 	}
 }
 
-func (g *gate) arpChain(name string, hook *nftables.ChainHook, dev string, known, live *nftables.Set, key []expr.Any) {
-	ch := g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table, Type: nftables.ChainTypeFilter,
+func (g *gate) chain(name string, hook *nftables.ChainHook, dev string) *nftables.Chain {
+	return g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table, Type: nftables.ChainTypeFilter,
 		Hooknum: hook, Priority: nftables.ChainPriorityFilter, Device: dev})
-	exprs := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{0x08, 0x06}},
-	}
-	exprs = append(exprs, key...)
-	g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: append(exprs,
-		&expr.Lookup{SourceRegister: regKey, SetName: known.Name, SetID: known.ID},
-		&expr.Lookup{SourceRegister: regKey, SetName: live.Name, SetID: live.ID, Invert: true},
-		&expr.Verdict{Kind: expr.VerdictDrop},
-	)})
 }
 
-func (g *gate) secretFor(class int) [8]byte {
+// shut adds a rule: what is such a packet and has as its key an address that is a VIP and not live is dropped.
+func (g *gate) shut(ch *nftables.Chain, f *gateFamily, such []expr.Any, key ...expr.Any) {
+	g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: slices.Concat(such, key, []expr.Any{
+		&expr.Lookup{SourceRegister: regKey, SetName: f.vips.Name, SetID: f.vips.ID},
+		&expr.Lookup{SourceRegister: regKey, SetName: f.live.Name, SetID: f.live.ID, Invert: true},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	})})
+}
+
+func (g *gate) secretFor(class byte) [8]byte {
 	s := g.secret
-	s[7] ^= byte(class)
+	s[7] ^= class
 	return s
 }
 
-// prove sends a tick for an address that nobody has and looks whether it arrived. It fails where loopback is down, or the
+// prove sends ticks for addresses that nobody has and looks whether they arrived. It fails where loopback is down, or the
 // kernel took the rules but does not run them: a gate that can't be opened would be worse than none.
 func (g *gate) prove() error {
-	probe := netip.AddrFrom4([4]byte{0, 0, 0, 1})
-	if err := g.tick(probe, gates[len(gates)-1]); err != nil {
-		return fmt.Errorf("the gate can't be opened (is the loopback interface up?): %w", err)
-	}
-	set, err := g.conn.GetSetByName(g.table, "live")
-	if err != nil {
-		return fmt.Errorf("read the gate: %w", err)
-	}
-	for range 20 {
-		got, err := g.conn.GetSetElements(set)
+	for _, f := range gateFamilies() {
+		if err := g.tick(f.proof, gates[len(gates)-1]); err != nil {
+			return fmt.Errorf("the gate can't be opened (is the loopback interface up?): %w", err)
+		}
+		set, err := g.conn.GetSetByName(g.table, "live"+f.suffix)
 		if err != nil {
 			return fmt.Errorf("read the gate: %w", err)
 		}
-		for _, e := range got {
-			if slices.Equal(e.Key, probe.AsSlice()) {
-				return nil
+		arrived := func() (bool, error) {
+			got, err := g.conn.GetSetElements(set)
+			return slices.ContainsFunc(got, func(e nftables.SetElement) bool { return slices.Equal(e.Key, f.proof.AsSlice()) }), err
+		}
+		ok := false
+		for range 20 {
+			if ok, err = arrived(); err != nil {
+				return fmt.Errorf("read the gate: %w", err)
+			} else if ok {
+				break
 			}
 		}
+		if !ok {
+			return fmt.Errorf("a tick on loopback does not reach the gate's rules")
+		}
 	}
-	return fmt.Errorf("a tick on loopback does not reach the gate's rules")
+	return nil
 }
 
-// tick lets ARP for a be answered for d, which is one of gates. The caller has just seen that the lease lasts that long.
+// tick lets questions for a be answered for d, which is one of gates. The caller has just seen that the lease lasts that long.
 func (g *gate) tick(a netip.Addr, d int64) error {
 	class := slices.Index(gates[:], d)
 	if class < 0 {
 		return nil
 	}
-	s := g.secretFor(class)
-	copy(g.pkt[:], s[:])
-	a4 := a.As4()
-	copy(g.pkt[8:], a4[:])
-	return unix.Sendto(g.fd, g.pkt[:], unix.MSG_DONTWAIT, &g.to)
+	size := gateSize
+	if a.Is6() {
+		s := g.secretFor(byte(class) | gateSix)
+		copy(g.pkt[:], s[:])
+		b := a.As16()
+		copy(g.pkt[8:], b[:])
+	} else {
+		s := g.secretFor(byte(class))
+		copy(g.pkt[:], s[:])
+		b := a.As4()
+		copy(g.pkt[8:], b[:])
+		size = 12
+	}
+	return unix.Sendto(g.fd, g.pkt[:size], unix.MSG_DONTWAIT, &g.to)
 }
 
 // intact is whether the table is still there; it costs a netlink round trip.

@@ -50,6 +50,7 @@ type guard struct {
 	ctl   *controlServer
 	links *linkLayer
 	arp   *arpSocket
+	nd    ndSocket
 	gate  *gate
 	udp   int
 	bound netip.AddrPort
@@ -91,7 +92,7 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 	if opts.Linger == 0 {
 		opts.Linger = lingerDefault
 	}
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), udp: -1, wakeFd: -1, failing: map[int]string{}, dropped: map[string]uint64{}}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), udp: -1, wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, dropped: map[string]uint64{}}
 	flush := g.logInBackground(opts.Log)
 	defer flush()
 	if err := g.open(); err != nil {
@@ -148,6 +149,7 @@ func (g *guard) close() {
 	if g.arp != nil {
 		unix.Close(g.arp.fd)
 	}
+	g.nd.close()
 	if g.links != nil {
 		g.links.close()
 	}
@@ -182,6 +184,7 @@ func (g *guard) loop() error {
 			unix.PollFd{Fd: int32(g.arp.fd), Events: unix.POLLIN},
 			unix.PollFd{Fd: int32(g.links.eventFd), Events: unix.POLLIN},
 			unix.PollFd{Fd: int32(g.udp), Events: unix.POLLIN}, // -1 is ignored
+			unix.PollFd{Fd: int32(g.nd.fd), Events: unix.POLLIN},
 		)
 		for i := range g.ctl.guests {
 			fd := int32(-1)
@@ -208,7 +211,7 @@ func (g *guard) loop() error {
 		}
 		if n > 0 {
 			for i := range g.ctl.guests {
-				if fds[5+i].Revents != 0 {
+				if fds[6+i].Revents != 0 {
 					g.hearGuest(&g.ctl.guests[i])
 				}
 			}
@@ -219,7 +222,10 @@ func (g *guard) loop() error {
 				g.hearKernel()
 			}
 			if fds[2].Revents != 0 {
-				g.hearARP()
+				g.hearClaims(g.arp.claimOf)
+			}
+			if fds[5].Revents != 0 {
+				g.hearClaims(g.nd.claimOf)
 			}
 			if fds[1].Revents != 0 {
 				g.ctl.accept()
@@ -273,13 +279,13 @@ func (g *guard) act() {
 			}
 		case actProbe:
 			for _, f := range g.frames[a.vip] {
-				g.arp.send(&g.devs[a.vip].to, f.probe)
+				g.say(a.vip, f, f.probe)
 			}
 		case actAnnounce:
 			for _, f := range g.frames[a.vip] {
 				for _, frame := range [...][]byte{f.request, f.reply} {
-					if g.m.leaseEnd(a.vip) > g.now() {
-						g.arp.send(&g.devs[a.vip].to, frame)
+					if frame != nil && g.m.leaseEnd(a.vip) > g.now() {
+						g.say(a.vip, f, frame)
 					}
 				}
 			}
@@ -290,6 +296,15 @@ func (g *guard) act() {
 	g.m.out = g.m.out[:0]
 	if len(g.failing) > 0 {
 		g.retake()
+	}
+}
+
+// say sends a frame out of VIP i's interface.
+func (g *guard) say(i int, f frames, frame []byte) {
+	if f.six {
+		g.nd.send(&g.devs[i].to, frame)
+	} else {
+		g.arp.send(&g.devs[i].to, frame)
 	}
 }
 
@@ -351,10 +366,10 @@ func (g *guard) hearPeers() {
 	}
 }
 
-// hearARP drains ARP and looks for others who claim what is ours.
-func (g *guard) hearARP() {
+// hearClaims drains a socket and looks for others who claim what is ours.
+func (g *guard) hearClaims(next func() (mac [6]byte, addr netip.Addr, more bool)) {
 	for range batchMax {
-		mac, addr, more := g.arp.claimOf()
+		mac, addr, more := next()
 		if !more {
 			return
 		}

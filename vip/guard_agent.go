@@ -2,6 +2,7 @@ package vip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -194,9 +195,7 @@ func (g *guard) configure(s *Setup) error {
 	g.m.configure(now, s)
 	g.moveDevices(old)
 	addrs, _ := g.gateNeeds()
-	if err := g.arp.only(addrs); err != nil {
-		g.log.Error("arp", "err", err)
-	}
+	g.listenFor(addrs)
 	if first {
 		g.sweep()
 	}
@@ -205,6 +204,21 @@ func (g *guard) configure(s *Setup) error {
 	g.m.tick(g.now())
 	g.act()
 	return nil
+}
+
+// listenFor makes the sockets hear claims of these addresses.
+func (g *guard) listenFor(addrs []netip.Addr) {
+	var four, six []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() {
+			four = append(four, a)
+		} else {
+			six = append(six, a)
+		}
+	}
+	if err := errors.Join(g.arp.only(four), g.nd.only(six)); err != nil {
+		g.log.Error("other claims of the addresses are not heard", "err", err)
+	}
 }
 
 // moveDevices keeps devs, frames and noDev parallel to the machine's VIPs.
@@ -294,9 +308,9 @@ func (g *guard) findDevices() {
 				if len(d.mac) != 6 {
 					break
 				}
-				f, err := buildFrames(d.mac, p.Addr())
+				f, err := framesFor(d.mac, p.Addr())
 				if err != nil {
-					g.log.Error("arp", "err", err)
+					g.log.Error("frames", "err", err)
 					continue
 				}
 				g.frames[i] = append(g.frames[i], f)

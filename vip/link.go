@@ -41,7 +41,7 @@ func openLinks() (*linkLayer, error) {
 	h.SetSocketTimeout(500_000_000)
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_LINK})
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_LINK})
 	}
 	if err != nil {
 		h.Close()
@@ -50,7 +50,7 @@ func openLinks() (*linkLayer, error) {
 	return &linkLayer{h: h, tuned: map[string]bool{}, eventFd: fd}, nil
 }
 
-// find is the interface for a VIP: the one that is named, or the one with an address in the subnet of the VIP's first.
+// find is the interface for a VIP: the one that is named, or the one with an address in the subnet of one of the VIP's.
 func (l *linkLayer) find(v *vip) (*device, error) {
 	if v.dev != "" {
 		link, err := l.h.LinkByName(v.dev)
@@ -63,24 +63,37 @@ func (l *linkLayer) find(v *vip) (*device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	want := v.prefixes[0]
-	for _, link := range links {
-		if link.Attrs().Flags&net.FlagLoopback != 0 {
-			continue
-		}
-		addrs, err := l.h.AddrList(link, unix.AF_INET)
-		if err != nil {
-			continue
-		}
-		for _, a := range addrs {
-			ip, ok := netip.AddrFromSlice(a.IP.To4())
-			ones, _ := a.Mask.Size()
-			if ok && ones < 32 && netip.PrefixFrom(ip, ones).Contains(want.Addr()) {
+	for _, want := range v.prefixes {
+		for _, link := range links {
+			if link.Attrs().Flags&net.FlagLoopback == 0 && l.reaches(link, want.Addr()) {
 				return newDevice(link), nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("no interface has an address in the subnet of %v; name one: interface = \"eth0\" in vip %q", want.Addr(), v.name)
+	return nil, fmt.Errorf("no interface has an address in the subnet of %v; name one: interface = \"eth0\" in vip %q", v.prefixes[0].Addr(), v.name)
+}
+
+// reaches is whether an address of the link has a in its subnet.
+func (l *linkLayer) reaches(link netlink.Link, a netip.Addr) bool {
+	addrs, err := l.h.AddrList(link, family(a))
+	if err != nil {
+		return false
+	}
+	for _, have := range addrs {
+		ip, ok := netip.AddrFromSlice(have.IP)
+		ones, _ := have.Mask.Size()
+		if ip = ip.Unmap(); ok && ones < ip.BitLen() && netip.PrefixFrom(ip, ones).Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 // again looks at a device that was found before. An error says that it is gone, or was never there; what merely could not be
@@ -109,11 +122,20 @@ func newDevice(link netlink.Link) *device {
 	return d
 }
 
+// kernelAddr is an address as the kernel gets it. In IPv6 it comes deprecated, or the host would take it for the source of its own
+// connections (RFC 6724 rule 3), and without duplicate address detection, which would leave it silent for a second: that nobody else
+// has it is what the lease and our own probes are for.
 func kernelAddr(a netip.Addr) *netlink.Addr {
-	return &netlink.Addr{
-		IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)},
-		Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: validLife, PreferedLft: validLife,
+	k := &netlink.Addr{IPNet: hostNet(a), Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: validLife, PreferedLft: validLife}
+	if a.Is6() {
+		k.Flags |= unix.IFA_F_NODAD
+		k.PreferedLft = 0
 	}
+	return k
+}
+
+func hostNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
 }
 
 // put adds an address or prolongs its life.
@@ -126,14 +148,14 @@ func (l *linkLayer) put(d *device, a netip.Addr) error {
 
 // take removes an address. That it was not there is no error.
 func (l *linkLayer) take(d *device, a netip.Addr) error {
-	err := l.h.AddrDel(d.link, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}})
+	err := l.h.AddrDel(d.link, &netlink.Addr{IPNet: hostNet(a)})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("take %v off %s: %w", a, d.name, err)
 	}
 	return nil
 }
 
-// sweep removes what a former life left: each /32 of addrs, on every interface but loopback.
+// sweep removes what a former life left: each /32 and /128 of addrs, on every interface but loopback.
 func (l *linkLayer) sweep(addrs map[netip.Addr]bool) (swept []string, err error) {
 	links, err := l.h.LinkList()
 	if err != nil {
@@ -143,13 +165,14 @@ func (l *linkLayer) sweep(addrs map[netip.Addr]bool) (swept []string, err error)
 		if link.Attrs().Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		list, err := l.h.AddrList(link, unix.AF_INET)
+		list, err := l.h.AddrList(link, netlink.FAMILY_ALL)
 		if err != nil {
 			return swept, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 		}
 		for _, a := range list {
-			ip, _ := netip.AddrFromSlice(a.IP.To4())
-			if ones, _ := a.Mask.Size(); ones == 32 && addrs[ip] {
+			ip, _ := netip.AddrFromSlice(a.IP)
+			ip = ip.Unmap()
+			if ones, bits := a.Mask.Size(); ones == bits && addrs[ip] {
 				if err := l.take(newDevice(link), ip); err != nil {
 					return swept, err
 				}
@@ -208,23 +231,29 @@ func (l *linkLayer) events(removed func(index int, a netip.Addr)) (links bool) {
 	}
 }
 
-// parseAddr reads the local address out of an ifaddrmsg.
+// parseAddr reads the local address out of an ifaddrmsg. IPv6 has it in IFA_ADDRESS, and in IFA_LOCAL only on a point-to-point link.
 func parseAddr(b []byte) (index int, a netip.Addr, ok bool) {
-	if len(b) < unix.SizeofIfAddrmsg || b[0] != unix.AF_INET {
+	if len(b) < unix.SizeofIfAddrmsg {
 		return 0, a, false
 	}
+	fam := b[0]
 	index = int(binary.NativeEndian.Uint32(b[4:]))
 	for b = b[unix.SizeofIfAddrmsg:]; len(b) >= 4; {
 		size, typ := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
 		if size < 4 || size > len(b) {
 			break
 		}
-		if typ == unix.IFA_LOCAL && size == 8 {
+		switch {
+		case fam == unix.AF_INET && typ == unix.IFA_LOCAL && size == 8:
 			return index, netip.AddrFrom4([4]byte(b[4:8])), true
+		case fam == unix.AF_INET6 && typ == unix.IFA_LOCAL && size == 20:
+			return index, netip.AddrFrom16([16]byte(b[4:20])), true
+		case fam == unix.AF_INET6 && typ == unix.IFA_ADDRESS && size == 20:
+			a, ok = netip.AddrFrom16([16]byte(b[4:20])), true
 		}
 		b = b[min((size+3)&^3, len(b)):]
 	}
-	return 0, a, false
+	return index, a, ok
 }
 
 func (l *linkLayer) close() {

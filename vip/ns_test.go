@@ -165,12 +165,13 @@ type lab struct {
 	t      *testing.T
 	bridge netlink.Link
 	nodes  []*labNode
+	vips   []VIP
 	epoch  uint64
 	holder string
 }
 
 func newLab(t *testing.T, n int) *lab {
-	l := &lab{t: t}
+	l := &lab{t: t, vips: []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix(labVIP + "/24")}}}}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -296,7 +297,7 @@ func (l *lab) setup(i int) *Setup {
 	s := &Setup{
 		Self: labName(i), ClusterID: "lab", Keys: [][]byte{[]byte("sixteen bytes of")}, SelfVoter: true, VotersIndex: 1,
 		Listen: netip.MustParseAddrPort(labAddr(i) + ":7941"),
-		VIPs:   []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix(labVIP + "/24")}}},
+		VIPs:   l.vips,
 	}
 	for j := range l.nodes {
 		if j != i {

@@ -63,8 +63,8 @@ type Peer struct {
 	Witness bool
 }
 
-// VIP is a virtual address, or several that move together. Each is installed as a /32; the prefix length given here only helps
-// to find the interface.
+// VIP is a virtual address, or several that move together, of either family. Each is installed as a /32 or /128; the prefix length
+// given here only helps to find the interface.
 type VIP struct {
 	Name      string
 	Addresses []netip.Prefix
@@ -124,8 +124,8 @@ func (s *Setup) Check() error {
 			bad("vip %q has no address", v.Name)
 		}
 		for _, a := range v.Addresses {
-			if !a.IsValid() || !a.Addr().Is4() {
-				bad("vip %q: address %v: want IPv4", v.Name, a)
+			if !a.IsValid() || a.Addr().Is4In6() || a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
+				bad("vip %q: address %v: want an IPv4 or IPv6 address that is not bound to a link", v.Name, a)
 			} else if old, ok := owner[a.Addr()]; ok {
 				bad("vip %q: address %v belongs to vip %q", v.Name, a.Addr(), old)
 			}

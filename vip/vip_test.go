@@ -35,7 +35,7 @@ func TestSetupCheck(t *testing.T) {
 		{"33 peers", func(s *Setup) { s.Peers = make([]Peer, 33) }},
 		{"65 vips", func(s *Setup) { s.VIPs = make([]VIP, 65) }},
 		{`vip "public" has no address`, func(s *Setup) { s.VIPs[0].Addresses = nil }},
-		{"want IPv4", func(s *Setup) { s.VIPs[0].Addresses[0] = netip.MustParsePrefix("2001:db8::a/64") }},
+		{"bound to a link", func(s *Setup) { s.VIPs[0].Addresses[0] = netip.MustParsePrefix("fe80::a/64") }},
 		{`belongs to vip "public"`, func(s *Setup) { s.VIPs = append(s.VIPs, VIP{Name: "b", Addresses: s.VIPs[0].Addresses}) }},
 		{`placement of unknown vip "x"`, func(s *Setup) { s.Placements[0].VIP = "x" }},
 	} {
