@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/engine/plan"
 )
 
 // rude is a server that does with a request what its path says: /how/size.
@@ -112,6 +113,19 @@ func TestChaosLeavesNothingBehind(t *testing.T) {
 		}
 		return st.Loops[0].Clients+st.Loops[1].Clients+st.Loops[0].Waiting+st.Loops[1].Waiting+active == 0
 	})
+	st := r.e.Stats()
+	for kind, n := range st.Frontends[0].Failures {
+		t.Logf("%6d %v", n, plan.Failure(kind))
+	}
+	if n := st.Frontends[0].Failures[plan.Internal]; n != 0 {
+		t.Errorf("%d exchanges ended without a reason", n)
+	}
+	if b := st.Backends[0]; b.Requests != b.Completed()+b.Failed() || b.Active != 0 {
+		t.Errorf("the backend was sent %d requests, of which %d ended well, %d did not, and %d have not", b.Requests, b.Completed(), b.Failed(), b.Active)
+	}
+	if f := st.Frontends[0]; f.Completed()+f.Failed() != f.Times[plan.SpanTotal].Count || f.Requests > f.Completed()+f.Failed() {
+		t.Errorf("%d requests, %d ended well, %d did not, %d took time", f.Requests, f.Completed(), f.Failed(), f.Times[plan.SpanTotal].Count)
+	}
 	r.e.SetUsable("b", "s1", false)
 	r.e.SetUsable("b", "s2", false)
 	waitFor(t, "all connections to servers to be closed", func() bool {

@@ -6,64 +6,43 @@ import (
 	"github.com/skeinlb/skein/engine/h1"
 )
 
-// Failure is why a connection or a request did not get what it came for.
-type Failure uint8
-
-const (
-	ConnectRefused   Failure = iota // the server's host said no
-	ConnectTimeout                  // nobody answered in time
-	ConnectError                    // no route, no port left, ...
-	ServerClosed                    // the server ended the connection before its response was complete
-	ServerMalformed                 // the response could not be parsed
-	ResponseTimeout                 // no response head in time
-	ServerTimeout                   // no progress of a body or stream on the server's side
-	ClientClosed                    // the client went away in the middle
-	ClientMalformed                 // the request could not be parsed
-	HeadersTimeout                  // no complete request head in time
-	ClientTimeout                   // no progress of a body or stream on the client's side
-	NoServer                        // no server of the backend may take it
-	QueueTimeout                    // every server was at max_connections for too long
-	QueueFull                       // and there was no room to wait
-	MarkedDown                      // the session was ended because its server went down (on_down = "close")
-	OutOfDescriptors                // accept or connect found no descriptor left
-
-	NumFailures // the length of an array that counts by Failure
-)
-
-var failureNames = [NumFailures]string{
-	ConnectRefused: "connect_refused", ConnectTimeout: "connect_timeout", ConnectError: "connect_error",
-	ServerClosed: "server_closed", ServerMalformed: "server_malformed",
-	ResponseTimeout: "response_timeout", ServerTimeout: "server_timeout",
-	ClientClosed: "client_closed", ClientMalformed: "client_malformed",
-	HeadersTimeout: "headers_timeout", ClientTimeout: "client_timeout",
-	NoServer: "no_server", QueueTimeout: "queue_timeout", QueueFull: "queue_full",
-	MarkedDown: "marked_down", OutOfDescriptors: "out_of_descriptors",
-}
-
-// Connecting says that no connection to the server came about, so that nothing of a request was sent.
-func (f Failure) Connecting() bool { return f <= ConnectError }
-
-func (f Failure) String() string {
-	if f < NumFailures {
-		return failureNames[f]
-	}
-	return "unknown"
-}
-
 // Counters are one loop's share of a Stats. Only that loop adds; any goroutine reads.
 type Counters struct {
-	Connections atomic.Uint64    // accepted (frontend), opened (server)
-	Ended       atomic.Uint64    // of those, closed again (frontend)
-	Requests    atomic.Uint64    // HTTP requests or TCP sessions begun
-	Reused      atomic.Uint64    // requests sent on a connection that had been used before
-	Retries     atomic.Uint64    // tried again on another server or connection
-	BytesIn     atomic.Uint64    // from the client
-	BytesOut    atomic.Uint64    // to the client
-	Idle        atomic.Uint64    // connections that ended after their idle time; nothing was lost by it
-	Status      [6]atomic.Uint64 // responses by class: Status[2] counts 2xx
-	Failures    [NumFailures]atomic.Uint64
-	Malformed   [h1.NumErrors]atomic.Uint64 // messages refused, by reason
-	_           [64]byte                    // whatever is allocated next to it belongs to another loop
+	Connections Counter    // accepted (frontend), opened (server)
+	Ended       Counter    // of those, closed again (frontend)
+	Requests    Counter    // HTTP requests or TCP sessions begun
+	Active      Gauge      // of those, under way (backend); what waits in its queue is
+	Reused      Counter    // requests sent on a connection that had been used before
+	Retries     Counter    // tried again on another server or connection
+	BytesIn     Counter    // from the client
+	BytesOut    Counter    // to the client
+	Idle        Counter    // connections that ended after their idle time; nothing was lost by it
+	Waiting     Gauge      // in the queue (backend)
+	MostWaiting Gauge      // that Waiting ever was
+	Status      [6]Counter // responses by class: Status[2] counts 2xx
+	Failures    [NumFailures]Counter
+	Malformed   [h1.NumErrors]Counter // messages refused, by reason
+	spans       spans
+	_           [64]byte // whatever is allocated next to it belongs to another loop
+}
+
+// Took counts the length of a span, in nanoseconds, for c and for others, which may be nil.
+func (c *Counters) Took(span Span, ns int64, others ...*Counters) {
+	b := BucketOf(ns)
+	c.spans.of(span).add(b, ns)
+	for _, o := range others {
+		if o != nil {
+			o.spans.of(span).add(b, ns)
+		}
+	}
+}
+
+// Waits counts one more client in the queue, or one less.
+func (c *Counters) Waits(n int64) {
+	c.Waiting.Add(n)
+	if over := c.Waiting.Load() - c.MostWaiting.Load(); over > 0 {
+		c.MostWaiting.Add(over)
+	}
 }
 
 // Stats counts for all loops without their sharing a cache line. Its zero value is ready.
@@ -84,10 +63,24 @@ func (s *Stats) Loop(loop int) *Counters {
 // Totals is a copy of Counters, or a sum of them.
 type Totals struct {
 	Connections, Ended, Requests, Reused, Retries, BytesIn, BytesOut, Idle uint64
+	Active, Waiting, MostWaiting                                           int64 // MostWaiting on one loop
 
 	Status    [6]uint64
 	Failures  [NumFailures]uint64
 	Malformed [h1.NumErrors]uint64
+	Times     [NumSpans]*Times // nil: there was none
+}
+
+// Completed returns how many requests and sessions got what they came for.
+func (t *Totals) Completed() uint64 { return t.Failures[None] }
+
+// Failed returns how many did not.
+func (t *Totals) Failed() uint64 {
+	var n uint64
+	for f := None + 1; f < NumFailures; f++ {
+		n += t.Failures[f]
+	}
+	return n
 }
 
 // Open returns how many of a frontend's connections have not ended.
@@ -109,14 +102,25 @@ func (s *Stats) Totals() Totals {
 		t.BytesIn += c.BytesIn.Load()
 		t.BytesOut += c.BytesOut.Load()
 		t.Idle += c.Idle.Load()
+		t.Active += c.Active.Load()
+		t.Waiting += c.Waiting.Load()
+		t.MostWaiting = max(t.MostWaiting, c.MostWaiting.Load())
 		addAll(t.Status[:], c.Status[:])
 		addAll(t.Failures[:], c.Failures[:])
 		addAll(t.Malformed[:], c.Malformed[:])
+		for span := range t.Times {
+			if h := c.spans[span].Load(); h != nil {
+				if t.Times[span] == nil {
+					t.Times[span] = new(Times)
+				}
+				t.Times[span].add(h)
+			}
+		}
 	}
 	return t
 }
 
-func addAll(sum []uint64, of []atomic.Uint64) {
+func addAll(sum []uint64, of []Counter) {
 	for i := range of {
 		sum[i] += of[i].Load()
 	}

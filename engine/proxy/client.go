@@ -25,6 +25,7 @@ type client struct {
 	headDue    int64  // when the head that has begun must be complete
 	served     uint32 // requests
 	discarded  int    // bytes read and thrown away while lingering
+	headAt     int64  // when the first byte of the head in hand was read
 
 	x        exchange
 	up, down flow // bodies of known length, and tunnels
@@ -104,8 +105,8 @@ func (c *client) settle() {
 
 // gone ends c whose socket is broken, or whose client has gone away.
 func (c *client) gone() {
-	if c.state == clientBusy {
-		c.w.count(c.front, plan.ClientClosed)
+	if c.x.rec.open {
+		c.fail(plan.ClientClosed)
 	}
 	c.drop(c.state == clientStream || c.tcp())
 }
@@ -131,9 +132,13 @@ func (c *client) drop(reset bool) {
 // endExchange gives up the exchange under way: its server connection can be in any state and is closed, or reset.
 func (c *client) endExchange(reset bool) {
 	x := &c.x
+	if x.rec.open {
+		c.fail(plan.Internal) // unless somebody knew better
+	}
 	if x.waiting {
 		c.w.unqueue(c)
 	}
+	c.conclude()
 	if s := x.srv; s != nil {
 		x.srv = nil
 		s.c = nil
@@ -202,11 +207,17 @@ func (c *client) readHead() {
 			case ioAgain:
 				continue
 			case ioEnd, ioError:
-				c.drop(false) // between requests, or within a head: either way nobody waits for an answer
+				if n > 0 { // within a head: nobody waits for an answer any more
+					c.refuse(plan.ClientClosed)
+				}
+				c.drop(false)
 				return
 			}
 			n += m
 			w.received(c, m)
+		}
+		if !c.incomplete {
+			c.headAt = w.loop.Now()
 		}
 		e := w.q.Parse(b[:n], w.limits)
 		if e != h1.OK {
@@ -254,8 +265,9 @@ func (c *client) awaitHead(n int) {
 
 // malformed answers what is no request and ends the connection: nobody can tell where the next one would begin.
 func (c *client) malformed(e h1.Error) {
-	c.stats().Malformed[e].Add(1)
+	c.stats().Malformed[e].Inc()
 	c.x = exchange{minor: 1, closing: true}
+	c.refuse(plan.ClientMalformed)
 	c.state = clientBusy
 	c.page(e.Status(), plan.ClientMalformed, e)
 }
@@ -267,17 +279,18 @@ func (c *client) Expired() {
 	case clientHead:
 		switch {
 		case c.full:
-			w.count(c.front, plan.ClientTimeout)
+			c.fail(plan.ClientTimeout)
 			c.drop(true)
 		case len(c.in) > 0:
 			c.x = exchange{minor: 1, closing: true}
+			c.refuse(plan.HeadersTimeout)
 			c.state = clientBusy
 			c.page(408, plan.HeadersTimeout, h1.OK)
 		case c.served == 0:
-			w.count(c.front, plan.HeadersTimeout)
+			c.fail(plan.HeadersTimeout)
 			c.drop(false)
 		default:
-			c.stats().Idle.Add(1)
+			c.stats().Idle.Inc()
 			c.drop(false)
 		}
 	case clientBusy:
@@ -292,12 +305,12 @@ func (c *client) Expired() {
 			c.page(408, plan.ClientTimeout, h1.OK)
 			return
 		}
-		w.count(c.front, plan.ClientTimeout)
+		c.fail(plan.ClientTimeout)
 		c.drop(true)
 	case clientStream:
 		c.streamExpired()
 	case clientClosing:
-		w.count(c.front, plan.ClientTimeout)
+		c.fail(plan.ClientTimeout)
 		c.drop(true)
 	case clientLinger:
 		c.drop(false)
@@ -311,7 +324,7 @@ func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip
 	c.listener, c.front, c.addr = l, front, addr
 	c.served, c.headDue, c.incomplete = 0, 0, false
 	w.link(c)
-	c.stats().Connections.Add(1)
+	c.stats().Connections.Inc()
 	if front.Mode == config.TCP {
 		c.state = clientBusy
 		if !w.watch(&c.conn) {

@@ -27,8 +27,11 @@ func (w *Worker) closeAll() {
 	for l := range w.sockets {
 		w.Unlisten(l)
 	}
-	for w.clients != nil {
-		w.clients.drop(false)
+	for c := w.clients; c != nil; c = w.clients {
+		if c.x.rec.open {
+			c.fail(plan.Stopped)
+		}
+		c.drop(false)
 	}
 	for _, p := range w.pools {
 		p.closeIdle(maxIdle)

@@ -44,6 +44,8 @@ type exchange struct {
 
 	// The response.
 	answered bool // its head has gone out, at least in part
+
+	rec record
 }
 
 // free gives back what the exchange holds.
@@ -85,17 +87,19 @@ func (c *client) begin(rest []byte) {
 	case front == c.front || front == nil:
 	case front.Mode == c.front.Mode:
 		if front.Stats != c.front.Stats { // the listener has become another frontend's
-			c.stats().Ended.Add(1)
-			front.Stats.Loop(c.w.id).Connections.Add(1)
+			c.stats().Ended.Inc()
+			front.Stats.Loop(c.w.id).Connections.Inc()
 		}
 		c.front = front // a new configuration is in force from one request to the next
 	default:
 		x.closing = true
 	}
-	c.stats().Requests.Add(1)
+	c.stats().Requests.Inc()
 
 	x.action = c.front.Route(q, c.addr, &w.route)
 	x.backend = x.action.Backend
+	c.open(c.headAt)
+	c.took(int64(q.N))
 	if x.backend == nil {
 		c.keep(rest)
 		c.reply(x.action.Reply)
@@ -105,7 +109,6 @@ func (c *client) begin(rest []byte) {
 	case "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE":
 		x.idempotent = true
 	}
-	x.backend.Stats.Loop(w.id).Requests.Add(1)
 	x.upgrade = q.Upgrade != nil && q.Body == h1.NoBody
 	if !x.upgrade {
 		q.Upgrade = nil
@@ -118,6 +121,7 @@ func (c *client) begin(rest []byte) {
 		w.toServer.Host = c.local().AppendTo(w.toServer.Host[:0])
 	}
 	out := q.AppendHead(w.out[:0], &w.toServer)
+	read := len(rest)
 	switch q.Body {
 	case h1.Length:
 		n := int(min(int64(len(rest)), q.Length))
@@ -137,6 +141,7 @@ func (c *client) begin(rest []byte) {
 		rest = rest[n:]
 		x.bodyDone = x.chunks.Done()
 	}
+	c.took(int64(read - len(rest)))
 	c.keep(rest)
 	c.dispatch(out)
 	if c.state != clientBusy {
@@ -144,6 +149,7 @@ func (c *client) begin(rest []byte) {
 	}
 	// A client that sends one request and no more need not be watched at all: that saves a system call per connection.
 	if !c.watched && !(x.closing && x.bodyDone) && !w.watch(&c.conn) {
+		c.fail(plan.Internal)
 		c.drop(true)
 		return
 	}
@@ -217,7 +223,8 @@ func (c *client) dispatch(out []byte) {
 		}
 		if x.failed {
 			x.failed = false
-			x.backend.Stats.Loop(w.id).Retries.Add(1)
+			x.rec.backend.Retries.Inc()
+			x.rec.retries++
 		}
 		p := w.pool(s, x.backend)
 		if !x.fresh {
@@ -277,7 +284,8 @@ func (x *exchange) join(w *Worker, s *plan.Server) {
 	x.leave()
 	x.target = s
 	s.Begin()
-	s.Stats.Loop(w.id).Requests.Add(1)
+	x.rec.server = s.Stats.Loop(w.id)
+	x.rec.server.Requests.Inc()
 }
 
 // sendOver sends the request over an idle connection. It returns false when that one turns out to be dead: then nothing has
@@ -287,7 +295,8 @@ func (c *client) sendOver(s *server, out []byte) bool {
 	s.c, x.srv = c, s
 	s.state = serverWaiting
 	s.reused, s.spoke = true, false
-	s.stats().Reused.Add(1)
+	x.rec.server.Reused.Inc()
+	c.reached()
 	x.req = w.retain(x.req, out)
 	if w.write(&s.conn, out) == ioOK {
 		return true
@@ -325,7 +334,7 @@ func (c *client) sendBody() {
 	case flowYield:
 		w.again(c)
 	case flowShort, flowSrcError:
-		c.w.count(c.front, plan.ClientClosed)
+		c.fail(plan.ClientClosed)
 		c.drop(false)
 	case flowDstError:
 		s.sendFailed()
@@ -345,7 +354,7 @@ func (c *client) sendChunks(s *server) {
 		case ioAgain:
 			return
 		case ioEnd, ioError:
-			c.w.count(c.front, plan.ClientClosed)
+			c.fail(plan.ClientClosed)
 			c.drop(false)
 			return
 		}
@@ -371,7 +380,7 @@ func (c *client) sendChunks(s *server) {
 
 // malformedBody ends an exchange whose body cannot be framed. The server sees its request cut off, never completed.
 func (c *client) malformedBody(e h1.Error) {
-	c.stats().Malformed[e].Add(1)
+	c.stats().Malformed[e].Inc()
 	c.x.closing = true
 	c.page(e.Status(), plan.ClientMalformed, e)
 }
@@ -428,6 +437,7 @@ func set(l *loop.Loop, t *loop.Timer, at int64) {
 // finish ends an exchange whose response has been handed to the client completely. The caller settles c.
 func (c *client) finish() {
 	w, x := c.w, &c.x
+	c.conclude()
 	w.stop(&c.down)
 	w.stop(&c.up)
 	if s := x.srv; s != nil {

@@ -87,7 +87,7 @@ func (s *socket) accept() bool {
 		return true
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 		// The connection stays in the queue. To be told of it again and again would help nobody.
-		s.w.count(s.front, plan.OutOfDescriptors)
+		s.front.Stats.Loop(s.w.id).Failures[plan.OutOfDescriptors].Inc()
 		s.w.paused.Add(1)
 		s.w.loop.Pause(s.fd)
 		s.w.loop.SetTimer(&s.timer, s.w.loop.Now()+int64(acceptPause))

@@ -44,7 +44,7 @@ func meaning(kind plan.Failure) (before, after string) {
 // is already on its way can only be cut off, and so can a TCP session. The caller settles c.
 func (c *client) page(status int, kind plan.Failure, e h1.Error) {
 	w, x := c.w, &c.x
-	w.count(c.front, kind)
+	c.fail(kind)
 	if x.answered || c.tcp() {
 		c.drop(true)
 		return
@@ -107,8 +107,9 @@ func (c *client) ready() {
 func (c *client) answer(status int, out []byte) {
 	w := c.w
 	c.x.answered = true
-	c.stats().Status[status/100].Add(1)
+	c.countStatus(status, false)
 	w.sent(c, len(out))
+	c.conclude() // before the client can have it: whoever has seen the answer finds it counted
 	if w.write(&c.conn, out) != ioOK {
 		c.gone()
 		return
@@ -130,7 +131,3 @@ func (c *client) nobody() {
 
 // unreachable answers when no server could be connected to.
 func (c *client) unreachable() { c.page(503, c.x.reason, h1.OK) }
-
-// sent and received count bytes on the client's side.
-func (w *Worker) sent(c *client, n int)     { c.stats().BytesOut.Add(uint64(n)) }
-func (w *Worker) received(c *client, n int) { c.stats().BytesIn.Add(uint64(n)) }

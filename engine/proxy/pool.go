@@ -119,6 +119,7 @@ func (c *client) connect(p *pool) bool {
 	s.reused, s.spoke, s.awaiting, s.failed, s.more, s.keep = false, false, false, false, false, false
 	p.link(s)
 	c.x.srv = s
+	c.x.rec.dialing = w.loop.Now()
 	if !w.watch(&s.conn) {
 		c.x.srv = nil
 		s.c = nil

@@ -189,7 +189,7 @@ func (w *Worker) unlink(c *client) {
 	if c.next != nil {
 		c.next.prev = c.prev
 	}
-	c.stats().Ended.Add(1)
+	c.stats().Ended.Inc()
 	c.state = clientFree
 	c.serial = 0
 	c.listener, c.front, c.addr = nil, nil, netip.Addr{}
@@ -213,14 +213,11 @@ func (w *Worker) spareServer() *server {
 	return s
 }
 
-// count notes why a client did not get what it came for.
-func (w *Worker) count(f *plan.Frontend, kind plan.Failure) { f.Stats.Loop(w.id).Failures[kind].Add(1) }
-
 // failure notes what a server did wrong. Who watches over its health is told of connections that did not come about, and of nothing
 // else: what goes wrong later may be the doing of the request, and a client that knows a request which a server answers badly must
 // not take the server from everybody else.
 func (w *Worker) failure(s *plan.Server, kind plan.Failure) {
-	s.Stats.Loop(w.id).Failures[kind].Add(1)
+	s.Stats.Loop(w.id).Failures[kind].Inc()
 	if w.shared.Failure != nil && kind.Connecting() {
 		w.shared.Failure(s.Backend, s.Name, kind)
 	}

@@ -54,6 +54,7 @@ func (w *Worker) enqueue(c *client, s *plan.Server) {
 	q.last = c
 	q.n++
 	w.waiting.Add(1)
+	c.enterQueue()
 	w.loop.SetTimer(&c.timer, w.loop.Now()+int64(x.backend.Timeouts.Connect))
 	// Ask the others for a connection that they do not need. From here on whoever frees one sees that somebody waits; a place
 	// that was freed just before is looked for at the end of this iteration.
@@ -79,6 +80,7 @@ func (w *Worker) unqueue(c *client) {
 	x.nextW, x.prevW, x.waiting = nil, nil, false
 	q.n--
 	w.waiting.Add(-1)
+	c.leaveQueue()
 	w.loop.StopTimer(&c.timer)
 }
 

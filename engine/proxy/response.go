@@ -64,7 +64,7 @@ func (s *server) readHead() {
 
 // bad answers for a server that does not speak HTTP.
 func (s *server) bad(e h1.Error) {
-	s.stats().Malformed[e].Add(1)
+	s.stats().Malformed[e].Inc()
 	s.w.failure(s.pool.server, plan.ServerMalformed)
 	s.c.page(502, plan.ServerMalformed, e)
 }
@@ -101,8 +101,9 @@ func (s *server) interim(rest []byte) {
 func (s *server) upgrade(rest []byte) {
 	c, w := s.c, s.w
 	x := &c.x
-	c.stats().Status[1].Add(1)
 	x.answered = true
+	x.rec.answered = w.loop.Now()
+	c.countStatus(101, true)
 	w.toClient = h1.ToClient{Edits: x.action.Response, Minor: x.minor, Cookie: s.cookie()}
 	out := w.p.AppendHead(w.out[:0], &w.toClient)
 	out = append(out, rest...)
@@ -112,6 +113,7 @@ func (s *server) upgrade(rest []byte) {
 	}
 	if len(c.in) > 0 { // what the client said in the new protocol already
 		if w.write(&s.conn, c.in) != ioOK {
+			c.fail(plan.ServerClosed)
 			c.drop(true)
 			return
 		}
@@ -188,8 +190,8 @@ func (s *server) respond(have []byte) {
 		s.keep = false
 	}
 	x.answered = true
-	c.stats().Status[p.Status/100].Add(1)
-	s.stats().Status[p.Status/100].Add(1)
+	x.rec.answered = w.loop.Now()
+	c.countStatus(p.Status, true)
 	w.sent(c, len(out))
 	if w.write(&c.conn, out) != ioOK {
 		c.gone()
@@ -245,7 +247,7 @@ func (s *server) readChunks() {
 		}
 		out, used, e := s.chunks.Copy(w.out[:0], w.in[:n])
 		if e != h1.OK {
-			s.stats().Malformed[e].Add(1)
+			s.stats().Malformed[e].Inc()
 			s.cutOff(plan.ServerMalformed)
 			return
 		}
@@ -269,6 +271,6 @@ func (s *server) readChunks() {
 // look like the proper end of a body without a length.
 func (s *server) cutOff(kind plan.Failure) {
 	s.w.failure(s.pool.server, kind)
-	s.w.count(s.c.front, kind)
+	s.c.fail(kind)
 	s.c.drop(true)
 }

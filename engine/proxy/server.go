@@ -66,6 +66,7 @@ func (s *server) Ready(ev loop.Events) {
 		switch s.w.flush(&s.conn) {
 		case ioError:
 			if s.state == serverStream {
+				c.fail(plan.ServerClosed)
 				c.drop(true)
 				return
 			}
@@ -101,7 +102,8 @@ func (s *server) connected() {
 		}
 	}
 	w.loop.StopTimer(&s.timer)
-	s.stats().Connections.Add(1)
+	s.stats().Connections.Inc()
+	c.dialed()
 	if c.front.Mode == config.TCP {
 		c.startStream()
 		return
@@ -158,7 +160,8 @@ func (s *server) lost() {
 		x.srv = nil
 		s.c = nil
 		s.drop()
-		s.stats().Retries.Add(1)
+		s.stats().Retries.Inc()
+		x.rec.retries++
 		c.dispatch(x.req)
 		return
 	}
@@ -190,7 +193,7 @@ func (s *server) Expired() {
 		c.page(504, kind, h1.OK)
 	case serverBody:
 		w.failure(target, plan.ServerTimeout)
-		w.count(c.front, plan.ServerTimeout)
+		c.fail(plan.ServerTimeout)
 		c.drop(true)
 	}
 	c.settle()

@@ -9,12 +9,13 @@ import (
 func (c *client) beginStream() {
 	w, x := c.w, &c.x
 	*x = exchange{bodyDone: true, fresh: true, backend: c.front.Backend}
+	c.stats().Requests.Inc()
+	c.open(w.loop.Now())
 	if x.backend == nil {
-		w.count(c.front, plan.NoServer)
+		c.fail(plan.NoServer)
 		c.drop(true)
 		return
 	}
-	c.stats().Requests.Add(1)
 	x.hash = plan.HashAddr(c.addr)
 	if x.backend.StickyTable != nil {
 		x.lookup(c, nil)
@@ -37,6 +38,7 @@ func (c *client) startStream() {
 	c.down.start(&s.conn, &c.conn, -1)
 	c.up.bulk, c.down.bulk = false, false
 	if !c.watched && !w.watch(&c.conn) {
+		c.fail(plan.Internal)
 		c.drop(true)
 		return
 	}
@@ -51,8 +53,8 @@ func (c *client) stream() {
 	}
 	w := c.w
 	up, down := c.up.moved, c.down.moved
-	upEnd := c.half(&c.up)
-	downEnd := c.half(&c.down)
+	upEnd := c.half(&c.up, plan.ClientClosed, plan.ServerClosed)
+	downEnd := c.half(&c.down, plan.ServerClosed, plan.ClientClosed)
 	w.received(c, int(c.up.moved-up))
 	w.sent(c, int(c.down.moved-down))
 	switch {
@@ -61,6 +63,7 @@ func (c *client) stream() {
 		c.drop(true)
 		return
 	case upEnd == halfClosed && downEnd == halfClosed:
+		c.conclude()
 		c.drop(false)
 		return
 	}
@@ -78,8 +81,8 @@ const (
 	halfBroken
 )
 
-// half moves one direction, and passes its end on.
-func (c *client) half(f *flow) halfState {
+// half moves one direction, and passes its end on. src and dst are what it means when the one or the other is broken.
+func (c *client) half(f *flow, src, dst plan.Failure) halfState {
 	if f.closed {
 		return halfClosed
 	}
@@ -90,7 +93,11 @@ func (c *client) half(f *flow) halfState {
 		return halfClosed
 	case flowYield:
 		c.w.again(c)
-	case flowSrcError, flowDstError, flowShort:
+	case flowSrcError, flowShort:
+		c.fail(src)
+		return halfBroken
+	case flowDstError:
+		c.fail(dst)
 		return halfBroken
 	}
 	return halfOpen
@@ -106,6 +113,6 @@ func (c *client) streamExpired() {
 	if c.x.backend.Timeouts.Server < c.front.Timeouts.Client {
 		kind = plan.ServerTimeout
 	}
-	c.w.count(c.front, kind)
+	c.fail(kind)
 	c.drop(true)
 }

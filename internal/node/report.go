@@ -114,11 +114,11 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 	}
 }
 
-// failures are the counters that are not zero, by name.
+// failures are the counters of what went wrong that are not zero, by name.
 func failures(t plan.Totals) map[string]uint64 {
 	m := map[string]uint64{}
 	for i, c := range t.Failures {
-		if c > 0 {
+		if c > 0 && engine.Failure(i) != plan.None {
 			m[engine.Failure(i).String()] = c
 		}
 	}
