@@ -113,9 +113,9 @@ func (p *parser) advertise(t text) netip.Addr {
 		p.errorf(t.rng, hint, "%q is not an address", t.string)
 	case a.Is4In6():
 		p.mapped(t, a)
-	case a.Is6():
-		p.noIPv6(t, "an IPv6 address in advertise")
-	case a.As4()[0] == 0, a.IsMulticast(), a.As4()[0] >= 240:
+	case a.Zone() != "", a.Is6() && a.IsLinkLocalUnicast():
+		p.errorf(t.rng, "use a global address of this host, or one of fd00::/8", "%s is good on one link alone", a)
+	case !ofHost(a):
 		p.errorf(t.rng, "write the address of this host that the other nodes reach", "%s is not the address of a host", a)
 	}
 	return a

@@ -125,14 +125,11 @@ func (p *parser) serverAddress(t text) netip.AddrPort {
 		hint := `write an address and a port, as in "198.51.100.21:8080"`
 		host, port, found := strings.Cut(t.string, ":")
 		n, err := strconv.Atoi(port)
-		if addr, err := netip.ParseAddr(t.string); err == nil && addr.Is4() {
-			p.errorf(t.rng, fmt.Sprintf("write the port too, as in %q", t.string+":8080"), "%q has no port", t.string)
-			return a
-		} else if err == nil && addr.Is4In6() {
+		if addr, err := netip.ParseAddr(strings.Trim(t.string, "[]")); err == nil && addr.Is4In6() {
 			p.mapped(t, addr)
 			return a
 		} else if err == nil {
-			p.noIPv6(t, "an IPv6 address of a server")
+			p.errorf(t.rng, fmt.Sprintf("write the port too, as in %q", netip.AddrPortFrom(addr, 8080)), "%q has no port", t.string)
 			return a
 		}
 		switch {
@@ -150,11 +147,11 @@ func (p *parser) serverAddress(t text) netip.AddrPort {
 	switch {
 	case addr.Is4In6():
 		p.errorf(t.rng, fmt.Sprintf("write %s", netip.AddrPortFrom(addr.Unmap(), a.Port())), "%q is an IPv4 address in IPv6 clothes", t.string)
-	case addr.Is6():
-		p.noIPv6(t, "an IPv6 address of a server")
 	case a.Port() == 0:
 		p.errorf(t.rng, "a port is from 1 to 65535", "%q is not the address of a server", t.string)
-	case addr.IsMulticast(), addr.As4()[0] == 0, addr.As4()[0] >= 240:
+	case addr.Zone() != "", addr.Is6() && addr.IsLinkLocalUnicast():
+		p.errorf(t.rng, "use a global address of the server, or one of fd00::/8", "%s is good on one link alone", addr)
+	case !ofHost(addr):
 		p.errorf(t.rng, "", "%s is not the address of a host", addr)
 	}
 	return a

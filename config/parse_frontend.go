@@ -142,16 +142,16 @@ func (p *parser) bindAddress(t text) (netip.Addr, bool) {
 		if _, err := netip.ParseAddrPort(t.string); err == nil {
 			hint = `write the address alone; the port stands in http or tcp`
 		} else if t.string == "*" || strings.HasPrefix(t.string, "*:") {
-			hint = `for every address of the host write "0.0.0.0"`
+			hint = `for every address of the host write "0.0.0.0", and "::" for those of IPv6`
 		} else if t.string == "localhost" {
 			hint = `names are not looked up; write "127.0.0.1"`
 		}
 		p.errorf(t.rng, hint, "%q is not an address", t.string)
 	case a.Is4In6():
 		p.mapped(t, a)
-	case a.Is6():
-		p.noIPv6(t, "an IPv6 address in bind")
-	case a.IsMulticast(), a.As4()[0] >= 240:
+	case a.Zone() != "":
+		p.errorf(t.rng, "write the address without the zone, from the % on", "%q names a zone", t.string)
+	case !a.IsUnspecified() && !ofHost(a), a.Is6() && a.IsLinkLocalUnicast():
 		p.errorf(t.rng, "", "%s is not the address of a host", a)
 	default:
 		return a, true

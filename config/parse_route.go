@@ -110,9 +110,12 @@ func (p *parser) host(t text) (string, bool) {
 		hint = "write it without the dot at its end"
 	case strings.Contains(h, ":"):
 		hint = "write it without the port; the port is the frontend's"
-		if a, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil && a.Is6() {
-			p.noIPv6(t, "an IPv6 address as host")
-			return "", false
+		if a, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil && a.Is6() && a.Zone() == "" {
+			if is := "[" + a.String() + "]"; h != is { // clients write it in its shortest form (RFC 5952)
+				p.errorf(t.rng, fmt.Sprintf("write %q", is), "%q is not how a client writes that address", t.string)
+				return "", false
+			}
+			return h, true
 		}
 	case goodHost(name):
 		return h, true

@@ -87,12 +87,13 @@ func (p *parser) vipAddress(t text, hasInterface bool) (netip.Prefix, bool) {
 	a, err := netip.ParsePrefix(t.string)
 	if err != nil {
 		if addr, err := netip.ParseAddr(t.string); err == nil {
-			if addr.Unmap().Is6() {
-				p.noIPv6(t, "an IPv6 address of a vip")
-			} else if addr.Is4In6() {
+			switch {
+			case addr.Is4In6():
 				p.mapped(t, addr)
-			} else {
-				p.errorf(t.rng, fmt.Sprintf("write the length of its subnet too, as the interface has it: %q", t.string+"/24"),
+			case addr.Zone() != "":
+				p.errorf(t.rng, "leave out everything from the % on, and name the interface: interface = \"eth0\"", "%q names a zone", t.string)
+			default:
+				p.errorf(t.rng, fmt.Sprintf("write the length of its subnet too, as the interface has it: %q", fmt.Sprintf("%s/%d", addr, usualBits(addr))),
 					"%q has no subnet", t.string)
 			}
 			return none, false
@@ -104,22 +105,30 @@ func (p *parser) vipAddress(t text, hasInterface bool) (netip.Prefix, bool) {
 	switch {
 	case addr.Is4In6():
 		p.mapped(t, addr)
-	case addr.Is6():
-		p.noIPv6(t, "an IPv6 address of a vip")
 	case addr.IsLoopback():
 		p.errorf(t.rng, fmt.Sprintf("for a listener on this host alone, write bind = [%q] in the frontend", addr), "%s cannot move: it is a loopback address", addr)
-	case addr.IsMulticast(), addr.As4()[0] == 0, addr.As4()[0] >= 240:
+	case !ofHost(addr):
 		p.errorf(t.rng, "", "%s is not the address of a host", addr)
+	case addr.Is6() && addr.IsLinkLocalUnicast():
+		p.errorf(t.rng, "use a global address, or one of fd00::/8", "%s is good on one link alone: no listener can be bound to it without naming that", addr)
 	case a.Bits() == 0:
-		p.errorf(t.rng, "write the length that the interface has, as in "+fmt.Sprintf("%q", addr.String()+"/24"), "%s is no subnet", a)
+		p.errorf(t.rng, fmt.Sprintf("write the length that the interface has, as in %q", fmt.Sprintf("%s/%d", addr, usualBits(addr))), "%s is no subnet", a)
+	case addr.Is6() && a.Bits() < 127 && a.Masked().Addr() == addr:
+		p.errorf(t.rng, fmt.Sprintf("write the address itself, as in %q", fmt.Sprintf("%s/%d", addr.Next(), a.Bits())),
+			"%s is the address of the subnet's routers, not of a host", addr)
+	case addr.Is6():
+		if a.Bits() == 128 && !hasInterface {
+			p.noSubnet(t, a)
+			return none, false
+		}
+		return a, true
 	case a.Bits() < 31 && a.Masked().Addr() == addr:
 		p.errorf(t.rng, fmt.Sprintf("write the address itself, as in %q", fmt.Sprintf("%s/%d", addr.Next(), a.Bits())),
 			"%s is the address of the network, not of a host", addr)
 	case a.Bits() < 31 && last(a) == addr:
 		p.errorf(t.rng, "", "%s is the broadcast address of its network", addr)
 	case a.Bits() == 32 && !hasInterface:
-		p.errorf(t.rng, `write the length of the interface's subnet, or name the interface: interface = "eth0"`,
-			"%s says of no interface that it belongs there", a)
+		p.noSubnet(t, a)
 	default:
 		return a, true
 	}
@@ -135,8 +144,26 @@ func last(n netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-func (p *source) noIPv6(t text, what string) {
-	p.unsupported(t.rng, what, "use an IPv4 address")
+func (p *source) noSubnet(t text, a netip.Prefix) {
+	p.errorf(t.rng, `write the length of the interface's subnet, or name the interface: interface = "eth0"`,
+		"%s says of no interface that it belongs there", a)
+}
+
+// ofHost is whether an address can be that of one host, of either family.
+func ofHost(a netip.Addr) bool {
+	if a.Is4() {
+		b := a.As4()
+		return b[0] != 0 && b[0] < 224
+	}
+	return !a.IsUnspecified() && !a.IsMulticast()
+}
+
+// usualBits is the length that subnets of the address's family mostly have, for hints.
+func usualBits(a netip.Addr) int {
+	if a.Is4() {
+		return 24
+	}
+	return 64
 }
 
 func (p *source) mapped(t text, addr netip.Addr) {

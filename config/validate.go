@@ -156,7 +156,7 @@ func (p *parser) validateListeners() {
 	}
 	taken := map[netip.AddrPort]place{}
 	byPort := map[uint16][]netip.AddrPort{}
-	anyAddress := netip.IPv4Unspecified()
+	covers := func(all, one netip.Addr) bool { return all.IsUnspecified() && all.Is4() == one.Is4() }
 	for _, l := range p.listeners {
 		f := l.frontend
 		type addr struct {
@@ -185,9 +185,9 @@ func (p *parser) validateListeners() {
 				clash, is := taken[at]
 				other := at
 				if !is {
-					// The address 0.0.0.0 stands for all of them.
+					// 0.0.0.0 stands for all of its family, and so does ::, since listeners for IPv6 take nothing else.
 					for _, o := range byPort[port] {
-						if a.Addr == anyAddress || o.Addr() == anyAddress {
+						if covers(a.Addr, o.Addr()) || covers(o.Addr(), a.Addr) {
 							clash, is, other = taken[o], true, o
 							break
 						}

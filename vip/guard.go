@@ -54,7 +54,7 @@ type guard struct {
 	gate  *gate
 	udp   int
 	bound netip.AddrPort
-	peers []unix.SockaddrInet4 // as machine.peers
+	peers []unix.Sockaddr // as machine.peers
 
 	devs    []*device // as machine.vips; nil: none found
 	frames  [][]frames
@@ -259,7 +259,7 @@ func (g *guard) act() {
 			g.m.fill(g.now(), a, &g.msg)
 			g.wire = g.codec.pack(g.wire[:0], &g.msg)
 			if g.udp >= 0 {
-				unix.Sendto(g.udp, g.wire, unix.MSG_DONTWAIT, &g.peers[a.peer]) // lost is lost: the next one is due soon
+				unix.Sendto(g.udp, g.wire, unix.MSG_DONTWAIT, g.peers[a.peer]) // lost is lost: the next one is due soon
 			}
 		case actAdd:
 			v := g.m.vips[a.vip]

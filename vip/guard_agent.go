@@ -188,7 +188,7 @@ func (g *guard) configure(s *Setup) error {
 	}
 	g.peers = g.peers[:0]
 	for _, p := range s.Peers {
-		g.peers = append(g.peers, unix.SockaddrInet4{Addr: p.Addr.Addr().Unmap().As4(), Port: int(p.Addr.Port())})
+		g.peers = append(g.peers, sockaddr(p.Addr))
 	}
 	now := g.now()
 	old := g.m.vips
@@ -235,21 +235,15 @@ func (g *guard) moveDevices(old []*vip) {
 	g.devs, g.frames, g.noDev, g.failing = devs, frs, noDev, failing
 }
 
-// bind opens the heartbeat socket, anew when its address changed.
+// bind opens the heartbeat socket, anew when its address changed. It may be bound before the address is there: at boot the network
+// often comes later.
 func (g *guard) bind(a netip.AddrPort) error {
 	if g.udp >= 0 && a == g.bound {
 		return nil
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := listenHeartbeats(a)
 	if err != nil {
-		return fmt.Errorf("heartbeat socket: %w", err)
-	}
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<20)
-	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, 0xc0) // network control: ahead of the traffic that we balance
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PRIORITY, 6)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}); err != nil {
-		unix.Close(fd)
-		return fmt.Errorf("bind heartbeats to %v (is it an address of this host?): %w", a, err)
+		return err
 	}
 	if g.udp >= 0 {
 		unix.Close(g.udp)

@@ -94,8 +94,8 @@ func (s *Setup) Check() error {
 			bad("a heartbeat key of %d bytes, want 16 or more", len(k))
 		}
 	}
-	if !s.Listen.IsValid() || !s.Listen.Addr().Unmap().Is4() || s.Listen.Port() == 0 {
-		bad("heartbeat address %v: want an IPv4 address and a port", s.Listen)
+	if !beatable(s.Listen) {
+		bad("heartbeat address %v: want an address and a port", s.Listen)
 	}
 	if len(s.Peers) > MaxPeers {
 		bad("%d peers, want at most %d", len(s.Peers), MaxPeers)
@@ -109,8 +109,8 @@ func (s *Setup) Check() error {
 			bad("node %q: same name or name hash as %q", p.Name, old)
 		}
 		nodes[idOf(p.Name)] = p.Name
-		if !p.Addr.IsValid() || !p.Addr.Addr().Unmap().Is4() || p.Addr.Port() == 0 {
-			bad("node %q: heartbeat address %v: want an IPv4 address and a port", p.Name, p.Addr)
+		if !beatable(p.Addr) {
+			bad("node %q: heartbeat address %v: want an address and a port", p.Name, p.Addr)
 		}
 	}
 	vips := map[vipID]string{}
@@ -141,6 +141,11 @@ func (s *Setup) Check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// beatable is whether heartbeats can go to a.
+func beatable(a netip.AddrPort) bool {
+	return a.IsValid() && a.Port() != 0 && !a.Addr().IsUnspecified() && !a.Addr().IsMulticast() && a.Addr().Zone() == ""
 }
 
 // State is what the guard sees and does, as the agent last heard.

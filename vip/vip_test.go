@@ -30,7 +30,7 @@ func TestSetupCheck(t *testing.T) {
 		{"5 heartbeat keys", func(s *Setup) { s.Keys = [][]byte{keyA, keyA, keyA, keyA, keyA} }},
 		{"a heartbeat key of 3 bytes", func(s *Setup) { s.Keys = [][]byte{[]byte("abc")} }},
 		{"heartbeat address", func(s *Setup) { s.Listen = netip.AddrPort{} }},
-		{`node "n2": heartbeat address [2001:db8::1]:1: want an IPv4`, func(s *Setup) { s.Peers[0].Addr = netip.MustParseAddrPort("[2001:db8::1]:1") }},
+		{`node "n2": heartbeat address [2001:db8::1]:0: want an address`, func(s *Setup) { s.Peers[0].Addr = netip.MustParseAddrPort("[2001:db8::1]:0") }},
 		{`node "n1": same name`, func(s *Setup) { s.Peers[0].Name = "n1" }},
 		{"33 peers", func(s *Setup) { s.Peers = make([]Peer, 33) }},
 		{"65 vips", func(s *Setup) { s.VIPs = make([]VIP, 65) }},

@@ -47,12 +47,12 @@ func joinAddress(s string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("address %q: %w", s, err)
 	}
-	for _, text := range addrs {
-		if a, err := netip.ParseAddr(text); err == nil && a.Is4() {
+	for _, text := range addrs { // in the order of RFC 6724: the one that this host reaches best comes first
+		if a, err := netip.ParseAddr(text); err == nil {
 			return netip.AddrPortFrom(a, port), nil
 		}
 	}
-	return netip.AddrPort{}, fmt.Errorf("address %q: no IPv4 address", s)
+	return netip.AddrPort{}, fmt.Errorf("address %q: it has none", s)
 }
 
 func newcomer(c *config.Node) cluster.Newcomer {
