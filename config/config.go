@@ -71,6 +71,7 @@ type Frontend struct {
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
 	Timeouts        FrontendTimeouts
+	MinRate         MinRate // HTTP only
 	Pos             Pos
 }
 
@@ -107,6 +108,13 @@ type FrontendTimeouts struct {
 	Headers time.Duration // from the first byte of a request to the end of its head
 	Client  time.Duration // no progress while a body or stream is under way
 	Idle    time.Duration // between requests of a keep-alive connection
+}
+
+// MinRate is how fast a client must send a body and take a response while nothing but the client is waited for.
+type MinRate struct {
+	Request  int // bytes per second; 0: any
+	Response int
+	Grace    time.Duration // before it is measured, and for how long at a time
 }
 
 // HeaderEdits change a head, in the order remove, set, add. Names keep their written form; they match without regard to case.

@@ -143,7 +143,7 @@ func describeFrontend(f *Frontend) object {
 		{"vip", join(f.VIPs)}, {"bind", join(f.Bind)}, {"ports", ports}, {"backend", f.Backend},
 		{"routes", strings.Join(routes, ", ")},
 		{"timeouts headers", shortDuration(f.Timeouts.Headers)}, {"timeouts client", shortDuration(f.Timeouts.Client)},
-		{"timeouts idle", shortDuration(f.Timeouts.Idle)},
+		{"timeouts idle", shortDuration(f.Timeouts.Idle)}, {"min_rate", describeMinRate(f)},
 	}}
 	o.attrs = append(o.attrs, describeEdits(f.RequestHeaders, f.ResponseHeaders)...)
 	return o

@@ -48,6 +48,7 @@ func newParser(file string, src []byte) *parser {
 // defaults is what a block that leaves something out gets. `defaults` blocks change it for what follows.
 type defaults struct {
 	frontend FrontendTimeouts
+	minRate  MinRate
 	backend  BackendTimeouts
 	balance  Balance
 	retries  Retries
@@ -70,6 +71,7 @@ func factory() defaults {
 			Client:  60 * time.Second, // like nginx; a stream without progress for a minute is dead more often than slow
 			Idle:    60 * time.Second, // browsers reuse a connection within a minute or not at all
 		},
+		minRate: MinRate{Request: 500, Response: 500, Grace: 5 * time.Second}, // a tenth of what a bad phone link carries
 		backend: BackendTimeouts{
 			Connect:  5 * time.Second,  // survives one lost SYN (1 s) and a second one (2 s more)
 			Response: 60 * time.Second, // the longest that a person waits for a page
@@ -122,6 +124,7 @@ func (p *parser) readDefaults(c *hclsyntax.Block) {
 	b := p.read(c, "defaults")
 	d := &p.defaults
 	p.balance(b, &d.balance)
+	p.minRate(b, &d.minRate)
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "defaults timeouts"
 		t.frontendTimeouts(&d.frontend, true)

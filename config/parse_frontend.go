@@ -10,7 +10,7 @@ import (
 )
 
 func (p *parser) frontend(c *hclsyntax.Block) {
-	f := &Frontend{Name: p.name(c, "shop"), Timeouts: p.defaults.frontend, Pos: p.pos(c.DefRange())}
+	f := &Frontend{Name: p.name(c, "shop"), Timeouts: p.defaults.frontend, MinRate: p.defaults.minRate, Pos: p.pos(c.DefRange())}
 	b := p.read(c, fmt.Sprintf("frontend %q", f.Name))
 	p.ranges[f] = b.header
 	note := listener{frontend: f}
@@ -53,6 +53,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 		t.done()
 	}
 	if http {
+		p.minRate(b, &f.MinRate)
 		f.RequestHeaders = p.headerEdits(b, "request_headers")
 		f.ResponseHeaders = p.headerEdits(b, "response_headers")
 		names := map[string]hcl.Range{}
@@ -63,7 +64,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 			p.errorf(b.header, `write backend = "NAME", or a route`, "%s leads nowhere", b.what)
 		}
 	} else {
-		for _, word := range []string{"route", "request_headers", "response_headers"} {
+		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate"} {
 			b.misplaced(word, fmt.Sprintf("%q needs http, and %s speaks tcp", word, b.what), "tcp is passed on as it comes, to one backend")
 		}
 		if !b.has("backend") {

@@ -266,3 +266,21 @@ func SocketError(fd int) syscall.Errno {
 	}
 	return syscall.Errno(n)
 }
+
+// Unacked returns how many bytes that were sent the peer has not acknowledged; the end of the stream counts as one.
+func Unacked(fd int) int {
+	var n int32
+	if _, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n))); e != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// Acked returns how many bytes the peer has acknowledged since the connection began; ok is false where the kernel does not say.
+func Acked(fd int) (n uint64, ok bool) {
+	var info unix.TCPInfo
+	size := uint32(unsafe.Sizeof(info))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return info.Bytes_acked, e == 0 && uintptr(size) >= unsafe.Offsetof(info.Bytes_acked)+8
+}

@@ -122,6 +122,7 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		Mode:      c.Mode,
 		Listeners: p.Config.Listeners(c),
 		Timeouts:  c.Timeouts,
+		MinRate:   c.MinRate,
 		Stats:     new(Stats),
 		hosts:     newHostIndex(c.Routes),
 	}

@@ -24,6 +24,8 @@ const (
 	OutOfDescriptors                // accept or connect found no descriptor left
 	Stopped                         // this node ended before the exchange did
 	Internal                        // the balancer could not go on: no memory for the kernel's part of a connection
+	SlowRequest                     // a body that arrived below min_rate
+	SlowResponse                    // a client that took what it asked for below min_rate
 
 	NumFailures // the length of an array that counts by Failure
 )
@@ -54,6 +56,8 @@ var failures = [NumFailures]struct {
 	OutOfDescriptors: {"out_of_descriptors", 'R'},
 	Stopped:          {"stopped", 'K'},
 	Internal:         {"internal", 'I'},
+	SlowRequest:      {"slow_request", 'c'},
+	SlowResponse:     {"slow_response", 'c'},
 }
 
 // Connecting says that no connection to the server came about, so that nothing of a request was sent.

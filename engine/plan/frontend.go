@@ -15,6 +15,7 @@ type Frontend struct {
 	Listeners []config.Listener
 	Backend   *Backend // of TCP mode, and when no route matches; nil: 404
 	Timeouts  config.FrontendTimeouts
+	MinRate   config.MinRate
 	Stats     *Stats
 
 	routes   []route

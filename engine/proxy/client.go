@@ -19,6 +19,7 @@ type client struct {
 	front      *plan.Frontend // pinned: per request (HTTP), per connection (TCP)
 	addr       netip.Addr
 	timer      loop.Timer
+	pace       pace
 	state      clientState
 	in         []byte // read and not used yet: part of a head, or pipelined requests; on loan
 	incomplete bool   // in is known to hold no complete head
@@ -121,6 +122,7 @@ func (c *client) drop(reset bool) {
 	w.stop(&c.down)
 	c.endExchange(reset)
 	w.loop.StopTimer(&c.timer)
+	c.pace.of = noPace
 	if c.in != nil {
 		w.bufs.put(c.in)
 		c.in = nil
@@ -153,7 +155,7 @@ func (c *client) close() {
 	w := c.w
 	if c.full {
 		c.state = clientClosing
-		w.loop.SetTimer(&c.timer, w.loop.Now()+int64(c.front.Timeouts.Client))
+		c.await(takesResponse)
 		return
 	}
 	if !c.readable && len(c.in) == 0 && c.x.bodyDone || c.ended && !c.readable {
@@ -163,6 +165,7 @@ func (c *client) close() {
 	c.state = clientLinger
 	c.discarded = 0
 	loop.CloseWrite(c.fd)
+	c.pace.of = noPace
 	w.loop.SetTimer(&c.timer, w.loop.Now()+lingerTime)
 	if !c.watched && !w.watch(&c.conn) {
 		c.drop(false)
@@ -192,7 +195,7 @@ func (c *client) readHead() {
 			return
 		}
 		if c.full { // a slow reader with many pipelined requests: answer the next when it has taken the last
-			w.loop.SetTimer(&c.timer, w.loop.Now()+int64(c.front.Timeouts.Client))
+			c.await(takesResponse)
 			return
 		}
 		b := w.in
@@ -253,9 +256,10 @@ func (c *client) awaitHead(n int) {
 			c.drop(false)
 			return
 		}
-		w.loop.SetTimer(&c.timer, now+int64(c.front.Timeouts.Idle))
+		c.rest(now)
 	case c.headDue == 0: // one deadline for the whole head: a slow one cannot extend it byte by byte
 		c.headDue = now + int64(c.front.Timeouts.Headers)
+		c.pace.of = noPace
 		w.loop.SetTimer(&c.timer, c.headDue)
 	}
 	if !c.watched && !w.watch(&c.conn) {
@@ -275,6 +279,10 @@ func (c *client) malformed(e h1.Error) {
 // Expired handles the client's timer: what it means depends on what c was waiting for.
 func (c *client) Expired() {
 	w := c.w
+	if c.pace.of != noPace && w.loop.Now() < c.pace.limit {
+		c.look()
+		return
+	}
 	switch c.state {
 	case clientHead:
 		switch {
@@ -313,7 +321,7 @@ func (c *client) Expired() {
 		c.fail(plan.ClientTimeout)
 		c.drop(true)
 	case clientLinger:
-		c.drop(false)
+		c.seeOff()
 	}
 }
 

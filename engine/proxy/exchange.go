@@ -25,6 +25,7 @@ type exchange struct {
 	body       h1.Body
 	chunks     h1.Chunks // of the request's body
 	bodyDone   bool      // the request has been read to its end
+	expects    bool      // the client sends no body before it has been told 100 (Continue)
 	req        []byte    // head and body as far as sent, for as long as they may have to be sent (again); on loan
 
 	// The way to a server.
@@ -80,8 +81,11 @@ func (c *client) begin(rest []byte) {
 		closing:  !q.KeepAlive || w.draining || c.listener.removed(),
 		body:     q.Body,
 		bodyDone: q.Body == h1.NoBody,
+		expects:  q.Expect100,
 	}
 	c.state = clientBusy
+	c.pace.of = noPace
+	w.loop.StopTimer(&c.timer) // of the head
 	c.served++
 	switch front := c.listener.front.Load(); {
 	case front == c.front || front == nil:
@@ -326,7 +330,10 @@ func (c *client) sendBody() {
 	}
 	before := c.up.moved
 	o := w.pump(&c.up)
-	w.received(c, int(c.up.moved-before))
+	if c.up.moved != before {
+		x.expects = false
+		w.received(c, int(c.up.moved-before))
+	}
 	switch o {
 	case flowDone:
 		w.stop(&c.up)
@@ -358,6 +365,7 @@ func (c *client) sendChunks(s *server) {
 			c.drop(false)
 			return
 		}
+		x.expects = false
 		out, used, e := x.chunks.Copy(w.out[:0], w.in[:n])
 		if e != h1.OK {
 			c.malformedBody(e)
@@ -412,15 +420,21 @@ func (c *client) arm() {
 			server = now + int64(t.Response)
 		case s.full:
 			server = now + int64(t.Server)
-		default:
+		case x.expects: // it is the server's turn, and yet the client may begin whenever it likes
 			client = now + int64(c.front.Timeouts.Client)
+			c.pace.of = noPace
+		default:
+			client = c.paced(sendsBody, now)
 		}
 	case serverBody:
 		if c.full {
-			client = now + int64(c.front.Timeouts.Client)
+			client = c.paced(takesResponse, now)
 		} else {
 			server = now + int64(t.Server)
 		}
+	}
+	if client == 0 {
+		c.pace.of = noPace
 	}
 	set(w.loop, &c.timer, client)
 	set(w.loop, &s.timer, server)
@@ -455,5 +469,6 @@ func (c *client) finish() {
 		return
 	}
 	c.state = clientHead
+	c.pace.of = noPace
 	w.loop.StopTimer(&c.timer)
 }

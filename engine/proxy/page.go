@@ -34,6 +34,8 @@ func meaning(kind plan.Failure) (before, after string) {
 		return "a server of backend ", " went down before it had answered"
 	case plan.HeadersTimeout:
 		return "the head of the request did not arrive in time", ""
+	case plan.SlowRequest:
+		return "the body of the request arrived too slowly", ""
 	case plan.ClientTimeout:
 		return "the body of the request did not arrive in time", ""
 	}

@@ -45,6 +45,7 @@ func (w *Worker) enqueue(c *client, s *plan.Server) {
 	}
 	x.leave()
 	x.waiting = true
+	c.pace.of = noPace
 	x.nextW, x.prevW = nil, q.last
 	if q.last != nil {
 		q.last.x.nextW = c

@@ -81,6 +81,9 @@ func (s *server) interim(rest []byte) {
 		s.upgrade(rest)
 		return
 	}
+	if w.p.Status == 100 {
+		x.expects = false
+	}
 	if len(rest) > 0 {
 		s.in = w.bufs.save(s.in, rest)
 		s.more = true

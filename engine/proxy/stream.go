@@ -31,6 +31,7 @@ func (c *client) startStream() {
 	x.forgetRequest(w)
 	x.remember(w)
 	c.state = clientStream
+	c.pace.of = noPace
 	s.state = serverStream
 	w.loop.StopTimer(&s.timer)
 	w.stop(&c.up)

@@ -22,6 +22,11 @@ frontend "shop" {
     client  = "30s"
     idle    = "1m30s"
   }
+  min_rate {
+    request  = 1000
+    response = 0
+    grace    = "3s"
+  }
   request_headers {
     set    = { "X-Edge" = "skein", x-quoted = "a \"b\" $${c}" }
     add    = { Via-Edge = "1" }
