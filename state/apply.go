@@ -95,6 +95,8 @@ func (v *View) place(c Place) Result {
 		return r
 	}
 	p := Placement{VIP: c.VIP, Node: c.Node, Epoch: Epoch{v.Cluster.Generation, v.Index}, First: c.Expect == Epoch{}}
+	// Who held it is gone. Who held it before that may still serve what it had.
+	p.Former = without(v.Placements[c.VIP].Former, c.Node)
 	v.Placements = with(v.Placements, c.VIP, p)
 	return Result{Epoch: p.Epoch}
 }
@@ -205,6 +207,7 @@ func (v *View) removeNode(c RemoveNode) Result {
 		v.Removed = with(v.Removed, f, n.Name)
 	}
 	v.Nodes = slices.Delete(slices.Clone(v.Nodes), i, i+1)
+	v.forgetNode(c.Name)
 	if r := checkKeys(c.Gossip, c.Heartbeat); r.Code != OK {
 		return r
 	}

@@ -29,6 +29,8 @@ const (
 	kindStickyLearn kind = 11
 	kindTick        kind = 12
 	kindRecover     kind = 13
+	kindMove        kind = 40
+	kindSetNode     kind = 41
 )
 
 // Found makes the cluster. It is the first command, and works once.
@@ -140,6 +142,8 @@ func (RotateKeys) kind() kind  { return kindRotateKeys }
 func (StickyLearn) kind() kind { return kindStickyLearn }
 func (Tick) kind() kind        { return kindTick }
 func (Recover) kind() kind     { return kindRecover }
+func (Move) kind() kind        { return kindMove }
+func (SetNode) kind() kind     { return kindSetNode }
 
 // Encode returns cmd as it goes into the log: a byte for its kind, then JSON; a sticky batch, of which there are thousands a
 // second, goes as it is.
@@ -187,6 +191,10 @@ func Decode(b []byte) (Command, error) {
 		return decode[Tick](body)
 	case kindRecover:
 		return decode[Recover](body)
+	case kindMove:
+		return decode[Move](body)
+	case kindSetNode:
+		return decode[SetNode](body)
 	}
 	return nil, refuse(UnknownCommand, "command of kind %d is not known to this version", k).Err()
 }

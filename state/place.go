@@ -19,17 +19,28 @@ type NodeHealth struct {
 	Short    []string      // VIPs behind which it sees fewer healthy servers than their minimum_servers
 }
 
-// Decision is a placement to propose, and why.
+// Decision is a placement to propose, and why. With a Drain it is a move from a node that is well.
 type Decision struct {
-	Place
-	Why string
+	VIP    string
+	Node   string
+	Expect Epoch
+	Drain  time.Duration
+	Why    string
+}
+
+// Command is what to propose for d.
+func (d Decision) Command() Command {
+	if d.Drain > 0 {
+		return Move{VIP: d.VIP, Node: d.Node, Expect: d.Expect, Drain: d.Drain}
+	}
+	return Place{VIP: d.VIP, Node: d.Node, Expect: d.Expect}
 }
 
 // Placements returns what the leader, self, has to propose so that every VIP is held by a node that can: nothing when all is
 // well. again is after how long to ask again although nothing has changed; 0: no need.
 //
 // VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, no
-// balancer of this cluster any more or short of servers where another node is not, goes to the best node that can take it: one that
+// balancer of this cluster any more, drained, or short of servers where another node is not, goes to the best node that can take it: one that
 // is not flapping, then the first in prefer, then the one that holds the fewest units, then the leader, then the first by name. With
 // failback, a unit goes back to the node that prefer ranks highest once that has been well for so long. A holder that health does not
 // mention is not judged, and is given nothing either. What nobody can take stays where it is; who leads never matters to a holder
@@ -55,11 +66,23 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 		}
 		for _, name := range u.vips {
 			if p := v.Placements[name]; to != "" && p.Node != to {
-				ds = append(ds, Decision{Place{VIP: name, Node: to, Expect: p.Epoch}, why})
+				ds = append(ds, Decision{VIP: name, Node: to, Expect: p.Epoch, Drain: drainOf(v, health, p), Why: why})
 			}
 		}
 	}
 	return ds, again
+}
+
+// drainOf is how long the holder of p may serve on what it has when the VIP goes elsewhere; 0: it cannot.
+func drainOf(v *View, health map[string]NodeHealth, p Placement) time.Duration {
+	n, member := v.Node(p.Node)
+	if h := health[p.Node]; !member || n.Role != Balancer || !h.Alive || !h.Fit {
+		return 0
+	}
+	if d, drained := v.Drained[p.Node]; drained {
+		return d.Drain
+	}
+	return DefaultDrain
 }
 
 // unit is what moves together: the VIPs of a group, or one alone.
@@ -68,6 +91,7 @@ type unit struct {
 	holder   string   // where most of them are; "": nowhere
 	prefer   []string
 	failback time.Duration
+	asked    bool // an operator has put it there
 }
 
 // units returns the units of v by their first VIP's name.
@@ -97,6 +121,7 @@ func units(v *View) []*unit {
 		for _, name := range u.vips {
 			if p, ok := v.Placements[name]; ok {
 				count[p.Node]++
+				u.asked = u.asked || p.Asked
 				if count[p.Node] > count[u.holder] || u.holder == "" {
 					u.holder = p.Node
 				}
@@ -110,7 +135,7 @@ func units(v *View) []*unit {
 func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int, self string) (to, why string, wait time.Duration) {
 	var can []string
 	for _, n := range v.Nodes {
-		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit {
+		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit && !isDrained(v, n.Name) {
 			can = append(can, n.Name)
 		}
 	}
@@ -139,7 +164,7 @@ func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int,
 	}
 	// The holder is well. Only an operator's failback moves it, and only to the first choice that could take it.
 	b := health[best]
-	if u.failback == 0 || b.Flapping || rank(best) >= rank(u.holder) {
+	if u.failback == 0 || u.asked || b.Flapping || rank(best) >= rank(u.holder) {
 		return "", "", 0
 	}
 	if left := u.failback - b.Well; left > 0 {
@@ -166,8 +191,38 @@ func (u *unit) wrong(v *View, health map[string]NodeHealth, best string) string 
 		return u.holder + " is gone"
 	case !h.Fit:
 		return u.holder + " is unfit"
+	case isDrained(v, u.holder):
+		return u.holder + " is drained"
 	case u.short(h) && !u.short(health[best]) && !health[best].Flapping:
 		return u.holder + " sees fewer healthy servers than minimum_servers"
+	}
+	return ""
+}
+
+// Away returns how the VIPs of a node that is about to stop leave it: as if it were drained, by drain.
+func Away(v *View, health map[string]NodeHealth, node string, drain time.Duration) []Decision {
+	stopping := *v
+	stopping.Drained = with(v.Drained, node, Drained{Drain: drain})
+	ds, _ := Placements(&stopping, health, "")
+	return slices.DeleteFunc(ds, func(d Decision) bool { return v.Placements[d.VIP].Node != node })
+}
+
+// Unit returns the VIPs that move together with vip, itself included, by name.
+func Unit(v *View, vip string) []string {
+	for _, u := range units(v) {
+		if slices.Contains(u.vips, vip) {
+			return u.vips
+		}
+	}
+	return nil
+}
+
+// Target returns the node that a unit with this VIP would move to if its holder were drained, "" when nobody could take it.
+func Target(v *View, health map[string]NodeHealth, vip string) string {
+	for _, d := range Away(v, health, v.Placements[vip].Node, DefaultDrain) {
+		if d.VIP == vip {
+			return d.Node
+		}
 	}
 	return ""
 }

@@ -44,7 +44,8 @@ type image struct {
 	Removed    map[string]string
 	Placements []Placement
 	Servers    []imageServer
-	Keys       Keys `json:",omitzero"`
+	Drained    map[string]Drained `json:",omitempty"`
+	Keys       Keys               `json:",omitzero"`
 	CA         CA
 	Tokens     []Token
 }
@@ -57,7 +58,7 @@ type imageServer struct {
 func imageOf(v *View, logTime uint64) image {
 	im := image{
 		LogTime: logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
-		Removed: v.Removed, Placements: v.SortedPlacements(), Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
+		Removed: v.Removed, Placements: v.SortedPlacements(), Drained: v.Drained, Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
 		im.Servers = append(im.Servers, imageServer{k, v.Servers[k]})
@@ -70,7 +71,7 @@ func (im *image) view() *View {
 	v := &View{
 		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
 		Placements: make(map[string]Placement, len(im.Placements)), Servers: make(map[ServerKey]Admin, len(im.Servers)),
-		Keys: im.Keys, CA: im.CA, Tokens: im.Tokens,
+		Drained: im.Drained, Keys: im.Keys, CA: im.CA, Tokens: im.Tokens,
 	}
 	for _, p := range im.Placements {
 		v.Placements[p.VIP] = p

@@ -113,6 +113,10 @@ func (m *Machine) apply(index uint64, b []byte) Result {
 		r = next.rotateKeys(c)
 	case Recover:
 		r = next.recover()
+	case Move:
+		r = next.move(c)
+	case SetNode:
+		r = next.setNode(c)
 	}
 	if r.Code == OK {
 		m.publish(&next)

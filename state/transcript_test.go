@@ -142,6 +142,24 @@ func (s *script) run(words []string, text string) string {
 			BasedOn: a.num("based")})
 	case "place": // place vip=public node=lb1 expect=1.4
 		return s.apply(Place{VIP: a["vip"], Node: a["node"], Expect: a.epoch("expect")})
+	case "move": // move vip=public node=lb1 expect=1.4 drain=5m asked=yes
+		drain, _ := time.ParseDuration(a["drain"])
+		return s.apply(Move{VIP: a["vip"], Node: a["node"], Expect: a.epoch("expect"), Drain: drain, Asked: a["asked"] != ""})
+	case "drain": // drain name=lb1 for=5m by=ann
+		drain, _ := time.ParseDuration(a["for"])
+		return s.apply(SetNode{Name: a["name"], Drained: true, Drain: drain, By: a["by"], At: at})
+	case "enable":
+		return s.apply(SetNode{Name: a["name"], By: a["by"], At: at})
+	case "away": // away node=lb1 for=2s lb2=fit: how its VIPs leave a node that stops
+		drain, _ := time.ParseDuration(a["for"])
+		node := a["node"]
+		delete(a, "node")
+		delete(a, "for")
+		health, err := a.health()
+		if err != nil {
+			return err.Error() + "\n"
+		}
+		return decisions(Away(s.m.Views().Get(), health, node, drain), func(Command) string { return "" })
 	case "unplace":
 		return s.apply(Unplace{VIP: a["vip"], Expect: a.epoch("expect")})
 	case "server": // server backend=shop server=s1 state=drain weight=3
@@ -172,38 +190,23 @@ func (s *script) run(words []string, text string) string {
 		_, _ = fmt.Sscanf(strings.Join(bare, ""), "%x", &b)
 		return s.result(b)
 	case "decide": // decide self=lb2 lb1=dead lb2=fit,5m,short:a lb3=unfit,flapping; with "do", what is decided is applied
-		health := map[string]NodeHealth{}
-		for name, said := range a {
-			if name == "self" {
-				continue
-			}
-			words := strings.Split(said, ",")
-			h := NodeHealth{Alive: words[0] != "dead", Fit: words[0] == "fit"}
-			for _, w := range words[1:] {
-				if vip, ok := strings.CutPrefix(w, "short:"); ok {
-					h.Short = append(h.Short, vip)
-				} else if w == "flapping" {
-					h.Flapping = true
-				} else if d, err := time.ParseDuration(w); err == nil {
-					h.Well = d
-				} else {
-					return err.Error() + "\n"
-				}
-			}
-			health[name] = h
+		self := a["self"]
+		delete(a, "self")
+		health, err := a.health()
+		if err != nil {
+			return err.Error() + "\n"
 		}
-		var b strings.Builder
-		ds, again := Placements(s.m.Views().Get(), health, a["self"])
-		for _, d := range ds {
-			fmt.Fprintf(&b, "%s -> %s expect=%v: %s\n", d.VIP, d.Node, d.Expect, d.Why)
+		ds, again := Placements(s.m.Views().Get(), health, self)
+		text := decisions(ds, func(c Command) string {
 			if slices.Contains(bare, "do") {
-				b.WriteString(s.apply(d.Place))
+				return s.apply(c)
 			}
-		}
+			return ""
+		})
 		if again > 0 {
-			fmt.Fprintf(&b, "again after %v\n", again)
+			text += fmt.Sprintf("again after %v\n", again)
 		}
-		return b.String()
+		return text
 	case "restart": // through a snapshot, into a new machine
 		var b bytes.Buffer
 		snap, _ := s.m.Snapshot()
@@ -220,6 +223,41 @@ func (s *script) run(words []string, text string) string {
 		return show(s.m.Views().Get())
 	}
 	return "unknown verb\n"
+}
+
+// health reads what is known of nodes.
+func (a arguments) health() (map[string]NodeHealth, error) {
+	health := map[string]NodeHealth{}
+	for name, said := range a {
+		words := strings.Split(said, ",")
+		h := NodeHealth{Alive: words[0] != "dead", Fit: words[0] == "fit"}
+		for _, w := range words[1:] {
+			if vip, ok := strings.CutPrefix(w, "short:"); ok {
+				h.Short = append(h.Short, vip)
+			} else if w == "flapping" {
+				h.Flapping = true
+			} else if d, err := time.ParseDuration(w); err == nil {
+				h.Well = d
+			} else {
+				return nil, err
+			}
+		}
+		health[name] = h
+	}
+	return health, nil
+}
+
+// decisions draws decisions, each followed by what do says of its command.
+func decisions(ds []Decision, do func(Command) string) string {
+	var b strings.Builder
+	for _, d := range ds {
+		fmt.Fprintf(&b, "%s -> %s expect=%v", d.VIP, d.Node, d.Expect)
+		if d.Drain > 0 {
+			fmt.Fprintf(&b, " drain=%v", d.Drain)
+		}
+		fmt.Fprintf(&b, ": %s\n%s", d.Why, do(d.Command()))
+	}
+	return b.String()
 }
 
 func (s *script) apply(c Command) string { return s.result(Encode(c)) }
@@ -266,10 +304,23 @@ func show(v *View) string {
 		p("refused %s, of %s", f, v.Removed[f])
 	}
 	for _, pl := range v.SortedPlacements() {
-		p("vip %s on %s at %v", pl.VIP, pl.Node, pl.Epoch)
+		line := fmt.Sprintf("vip %s on %s at %v", pl.VIP, pl.Node, pl.Epoch)
+		if len(pl.Former) > 0 {
+			line += fmt.Sprintf(" after %s", strings.Join(pl.Former, " after "))
+		}
+		if pl.Drain > 0 {
+			line += fmt.Sprintf(", drains for %v", pl.Drain)
+		}
+		if pl.Asked {
+			line += ", asked for"
+		}
+		p("%s", line)
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
 		p("server %v %s weight %d by %q", k, v.Servers[k].State, v.Servers[k].Weight, v.Servers[k].By)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Drained)) {
+		p("drained %s for %v by %q", name, v.Drained[name].Drain, v.Drained[name].By)
 	}
 	first := func(keys [][]byte) (s string) {
 		for _, k := range keys {

@@ -32,6 +32,7 @@ type View struct {
 	Removed    map[string]string    // fingerprint of a certificate that is refused from now on -> the node's name
 	Placements map[string]Placement // by VIP
 	Servers    map[ServerKey]Admin  // only what differs from Default
+	Drained    map[string]Drained   // nodes that an operator has taken out of service
 
 	Keys   Keys
 	CA     CA
@@ -132,6 +133,12 @@ type Placement struct {
 	Node  string
 	Epoch Epoch
 	First bool `json:",omitempty"` // nobody held the VIP before: the claim probes in full
+
+	// Of a Move. Former is who held the VIP before, the latest first, each node once: each of them hands what is not its own to the
+	// next, as long as that one still serves what it had. Drain is how long the first of them may; 0: nothing was planned.
+	Former []string      `json:",omitempty"`
+	Drain  time.Duration `json:",omitempty"`
+	Asked  bool          `json:",omitempty"` // by an operator: failback does not undo it
 }
 
 // ServerKey names a server.

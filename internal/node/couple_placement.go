@@ -58,7 +58,7 @@ func (n *Node) couplePlacement(ctx context.Context) {
 func (n *Node) place(ctx context.Context, d state.Decision) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	result, _, err := n.cluster.Propose(ctx, state.Encode(d.Place))
+	result, _, err := n.cluster.Propose(ctx, state.Encode(d.Command()))
 	if err == nil {
 		var r state.Result
 		if r, err = state.DecodeResult(result); err == nil {
