@@ -21,6 +21,8 @@ type toGuard struct {
 	Fit    *fit    `json:"fit,omitempty"`
 	Detach *detach `json:"detach,omitempty"`
 	Quit   bool    `json:"quit,omitempty"` // release everything and end
+
+	Drained map[string]Epoch `json:"drained,omitempty"` // parked VIPs of which nothing is left
 }
 
 type hello struct {

@@ -7,6 +7,12 @@ func (m *machine) decide(now int64, i int) {
 	if v.placed.Node != m.name || v.known != v.placed.Epoch {
 		v.lapsed = false // somebody else's turn
 	}
+	m.parked(now, i)
+	if v.yielding = m.yields(now, i, why); v.yielding {
+		v.want = false // nothing more is asked for; what was granted is used up
+		m.keep(now, i)
+		return
+	}
 	if want := why == mayAsk; want && !v.want {
 		v.want, v.wantSends, v.released = true, m.sends, false
 		v.own = lease{}
@@ -85,9 +91,10 @@ func (m *machine) refusal(now int64, i int) refusal {
 // drop takes a held VIP off the link. The caller executes actDel before anything that was asked for later, and says removed.
 func (m *machine) drop(now int64, i int, why refusal) {
 	v := m.vips[i]
-	v.held, v.lostWhy = false, why
+	v.held, v.yielding, v.lostWhy = false, false, why
 	v.refreshAt, v.announceAt, v.gateAt, v.gateEnd = 0, 0, 0, 0
 	m.giveBack(i)
+	m.parkFor(now, i, why)
 	m.do(actDel, i)
 	m.report()
 }
@@ -118,6 +125,7 @@ func (m *machine) claim(now int64, i int) {
 	v.refreshAt = now + refreshEvery
 	v.announceN, v.announceAt = 0, now
 	m.do(actAdd, i)
+	m.unpark(i)
 	m.chatty = true
 	m.report()
 }

@@ -26,6 +26,12 @@ func (m *machine) explain(now int64, i int) []string {
 	default:
 		say("asking for it at epoch %v: waiting for grants", v.placed.Epoch)
 	}
+	if v.yielding {
+		say("kept for %s until it asks: the move is planned", m.nameOf(v.knownNode))
+	}
+	if v.park.until > now {
+		say("what was established here is served for another %v at most", span(v.park.until-now))
+	}
 	if v.lostWhy != mayAsk && v.lostWhy != why && !v.held {
 		say("last lost because %s", m.text(v.lostWhy, i))
 	}
@@ -140,13 +146,16 @@ func (m *machine) status(now int64) *wireStatus {
 	w := &wireStatus{State: State{
 		Fit: m.agentAlive && m.fit, Silent: m.silent(now), RealTime: m.realTime,
 		Profile: m.prof.describe(), Lateness: time.Duration(m.late.worst()), VotersIndex: m.votersIndex, Confirmed: m.votersIndex,
-		Held: map[string]Holding{}, Peers: map[string]PeerState{}, Explain: map[string][]string{},
+		Held: map[string]Holding{}, Parked: map[string]Parking{}, Peers: map[string]PeerState{}, Explain: map[string][]string{},
 	}, Ages: map[string]time.Duration{}}
 	for i, v := range m.vips {
 		w.Explain[v.name] = m.explain(now, i)
 		if v.held {
 			w.Held[v.name] = Holding{Epoch: v.heldEpoch, LeaseLeft: time.Duration(m.leaseEnd(i) - now)}
 			w.Ages[v.name] = time.Duration(now - v.heldSince)
+		}
+		if p := v.park; p.until > 0 {
+			w.Parked[v.name] = Parking{Epoch: p.epoch, Planned: p.planned, For: time.Duration(now - p.since), Left: time.Duration(p.until - now)}
 		}
 		for _, f := range v.conflicts {
 			c := Conflict{VIP: v.name, Address: f.addr, MAC: net.HardwareAddr(f.mac[:]).String(), Count: f.count, Stranger: true}
@@ -180,6 +189,9 @@ func (m *machine) status(now int64) *wireStatus {
 		for i, c := range p.claims {
 			if !p.confirmed && c.flags&entryHeld != 0 {
 				s.Held = append(s.Held, m.vips[i].name)
+			}
+			if !p.confirmed && c.flags&entryParked != 0 {
+				s.Parked = append(s.Parked, m.vips[i].name)
 			}
 			claims = claims || c.flags&(entryHeld|entryWant) != 0
 		}

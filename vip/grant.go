@@ -4,11 +4,12 @@ import "slices"
 
 // learn takes note of a placement, from our agent or from anybody's heartbeat. Nobody asks for a VIP without a committed
 // placement, so a higher epoch anywhere is the end of the lower one.
-func (m *machine) learn(v *vip, e Epoch, node nodeID) {
+func (m *machine) learn(v *vip, e Epoch, node nodeID, planned bool) {
 	if e.Compare(v.known) > 0 {
-		v.known, v.knownNode = e, node
+		v.known, v.knownNode, v.planned = e, node, planned
 		m.report()
 	}
+	v.planned = v.planned || planned && e == v.known
 }
 
 // hear takes what a peer says of the VIPs. s is our message that it answers, or nil.
@@ -26,7 +27,7 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 			continue // one of us has not heard of the newest configuration
 		}
 		v, c := m.vips[j], &p.claims[j]
-		m.learn(v, e.epoch, e.node)
+		m.learn(v, e.epoch, e.node, e.flags&entryPlanned != 0)
 		c.epoch, c.flags, c.seq = e.epoch, e.flags, msg.seq
 		c.owed = c.owed && e.flags&entryWant != 0
 		if e.flags&entryReleased != 0 && v.promised == p.id && v.promEpoch.Compare(e.epoch) <= 0 {
@@ -105,10 +106,14 @@ func (m *machine) owed(now int64) {
 // leaseEnd is until when VIP i may be held: the q-th longest share, q being a majority of the voters.
 func (m *machine) leaseEnd(i int) int64 {
 	v := m.vips[i]
+	epoch := v.placed.Epoch
+	if v.yielding {
+		epoch = v.heldEpoch
+	}
 	var ends [MaxPeers + 1]int64
 	n := 0
 	add := func(l lease) {
-		if l.epoch == v.placed.Epoch {
+		if l.epoch == epoch {
 			ends[n] = l.until
 		}
 		n++
@@ -201,6 +206,12 @@ func (m *machine) fill(now int64, a action, msg *message) {
 		}
 		if v.released && !v.onLink && !v.want {
 			e.flags |= entryReleased
+		}
+		if v.planned {
+			e.flags |= entryPlanned
+		}
+		if v.park.until > 0 && v.park.planned {
+			e.flags |= entryParked
 		}
 		// A grant answers the newest message of the peer's present life, the one that echoSeq names. It is made once, and may be
 		// repeated while it stands: the claimant counts from the sending of its claim, however often it hears the answer.

@@ -291,6 +291,10 @@ func (g *guard) act() {
 			}
 		case actReport:
 			g.dirty = true
+		case actPark:
+			g.park(a.vip)
+		case actUnpark:
+			g.unpark(a.vip)
 		}
 	}
 	g.m.out = g.m.out[:0]

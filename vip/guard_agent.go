@@ -47,6 +47,13 @@ func (g *guard) hearGuest(c *guest) {
 		case m.Detach != nil:
 			g.grace = g.now() + int64(min(max(m.Detach.Grace, 0), 5*time.Minute))
 			g.log.Info("agent leaves and will be back", "grace", m.Detach.Grace)
+		case m.Drained != nil:
+			for i, v := range g.m.vips {
+				if e, ok := m.Drained[v.name]; ok {
+					g.m.drained(g.now(), i, e)
+				}
+			}
+			g.act()
 		case m.Setup != nil:
 			answer := toAgent{Taken: true}
 			g.refused = nil
@@ -178,6 +185,9 @@ func (g *guard) configure(s *Setup) error {
 				}
 			}
 			g.log.Info("vip released", "vip", v.name, "why", "it is no longer configured like this")
+		}
+		if v.park.until > 0 && gone(v) {
+			g.unpark(i)
 		}
 	}
 	first := g.setup == nil
@@ -370,6 +380,10 @@ func (g *guard) release(why string) {
 		return
 	}
 	g.m.local(g.now(), false, false, why)
+	g.act()
+	for i := range g.m.vips {
+		g.m.unpark(i)
+	}
 	g.act()
 	for range 2 { // a lost packet must not cost the peers a detection time
 		g.m.chatty = true

@@ -155,16 +155,14 @@ func (l *linkLayer) take(d *device, a netip.Addr) error {
 	return nil
 }
 
-// sweep removes what a former life left: each /32 and /128 of addrs, on every interface but loopback.
+// sweep removes what a former life left: each /32 and /128 of addrs, on the loopback only what has a life as short as ours.
 func (l *linkLayer) sweep(addrs map[netip.Addr]bool) (swept []string, err error) {
 	links, err := l.h.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, link := range links {
-		if link.Attrs().Flags&net.FlagLoopback != 0 {
-			continue
-		}
+		loopback := link.Attrs().Flags&net.FlagLoopback != 0
 		list, err := l.h.AddrList(link, netlink.FAMILY_ALL)
 		if err != nil {
 			return swept, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
@@ -172,7 +170,7 @@ func (l *linkLayer) sweep(addrs map[netip.Addr]bool) (swept []string, err error)
 		for _, a := range list {
 			ip, _ := netip.AddrFromSlice(a.IP)
 			ip = ip.Unmap()
-			if ones, bits := a.Mask.Size(); ones == bits && addrs[ip] {
+			if ones, bits := a.Mask.Size(); ones == bits && addrs[ip] && (!loopback || a.ValidLft <= validLife) {
 				if err := l.take(newDevice(link), ip); err != nil {
 					return swept, err
 				}

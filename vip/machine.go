@@ -65,10 +65,12 @@ const (
 	actProbe                          // ask who has the addresses
 	actAnnounce                       // tell everybody that we have them
 	actReport                         // the state changed in a way that the agent should hear of at once
+	actPark                           // put the addresses on the loopback, silent, or prolong their life there
+	actUnpark                         // take them off the loopback
 )
 
 func (k actionKind) String() string {
-	return [...]string{"", "send", "greet", "add", "del", "refresh", "gate", "probe", "announce", "report"}[k]
+	return [...]string{"", "send", "greet", "add", "del", "refresh", "gate", "probe", "announce", "report", "park", "unpark"}[k]
 }
 
 // peer is another node.
@@ -150,6 +152,7 @@ type vip struct {
 	// As one who grants.
 	known     Epoch // newest placement heard of, from our agent or from anybody
 	knownNode nodeID
+	planned   bool // it is a move from a holder that is well
 	promised  nodeID
 	promEpoch Epoch
 	promUntil int64
@@ -167,6 +170,8 @@ type vip struct {
 	lapsedAt  int64
 	lostWhy   refusal
 	released  bool // the peers shall hear that we gave it back
+	yielding  bool // held for the node that it moves to, until that one is ready, see handover.go
+	park      parking
 
 	refreshAt  int64
 	gateAt     int64 // when to open the gate once more for this lease; 0: it was
@@ -236,7 +241,7 @@ func (m *machine) configure(now int64, s *Setup) {
 			// A VIP with other addresses is another VIP to the link, but the promises made for its name hold.
 			if j := slices.IndexFunc(oldVIPs, func(v *vip) bool { return v.id == id }); j >= 0 {
 				o := oldVIPs[j]
-				vips[i].known, vips[i].knownNode = o.known, o.knownNode
+				vips[i].known, vips[i].knownNode, vips[i].planned = o.known, o.knownNode, o.planned
 				vips[i].promised, vips[i].promEpoch, vips[i].promUntil = o.promised, o.promEpoch, o.promUntil
 			}
 		}
@@ -269,7 +274,8 @@ func (m *machine) configure(now int64, s *Setup) {
 			continue
 		}
 		m.vips[i].placed = pl
-		m.learn(m.vips[i], pl.Epoch, idOf(pl.Node))
+		m.learn(m.vips[i], pl.Epoch, idOf(pl.Node), pl.Drain > 0)
+		m.vips[i].park.told(now, pl)
 	}
 	m.chatty = true
 	m.step(now)
@@ -476,6 +482,8 @@ func (m *machine) next() int64 {
 		} else if v.want && v.probeN > 0 {
 			at(v.probeAt)
 		}
+		at(v.park.until)
+		at(v.park.refreshAt)
 		if m.owes(i) {
 			at(max(v.promUntil, m.start+maxPromise))
 		}

@@ -61,6 +61,8 @@ const (
 	entryHeld                            // it has the addresses on its link
 	entryReleased                        // it has them not, and gives back every promise made to it
 	entryGranted                         // the sender has promised this epoch to the receiver, who asked in echoSeq
+	entryPlanned                         // the placement is a planned move: who held it before goes on with what it has
+	entryParked                          // the sender has moved it away and serves what it had established
 
-	entryKnown = entryGranted<<1 - 1
+	entryKnown = entryParked<<1 - 1
 )

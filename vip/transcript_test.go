@@ -19,8 +19,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 //
 //	start [norealtime] [witness]     a new guard; its silence is over unless "young" is given
 //	agent up|down                    fit [why not]        link up|down
-//	place NODE EPOCH [first]         a setup with this placement (EPOCH is the log index)
-//	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted, agent fit
+//	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index); with drain it is a planned move
+//	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked, agent fit
 //	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
 //	chat DURATION NODE [WORD..]      advance, while NODE answers every heartbeat of ours like that; several with +
 //	advance DURATION                 time passes, ticks are served
@@ -28,6 +28,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 //	late DURATION                    it woke up late
 //	foreign MAC                      somebody claims the address
 //	lost                             the address was taken off the link by somebody else
+//	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
 //	explain                          state
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -135,7 +136,10 @@ func (s *script) command(f []string) {
 	case "place":
 		var index uint64
 		fmt.Sscan(f[2], &index)
-		s.setup.Placements = []Placement{{VIP: "public", Node: f[1], Epoch: Epoch{1, index}, First: len(f) > 3}}
+		s.setup.Placements = []Placement{{VIP: "public", Node: f[1], Epoch: Epoch{1, index}, First: slices.Contains(f, "first")}}
+		if drain, ok := strings.CutPrefix(f[len(f)-1], "drain="); ok {
+			s.setup.Placements[0].Drain = time.Duration(s.duration(drain))
+		}
 		m.configure(s.now, &s.setup)
 	case "hear":
 		s.hear(f[1:])
@@ -158,6 +162,10 @@ func (s *script) command(f []string) {
 		m.foreign(s.now, 0, netip.MustParseAddr("192.0.2.10"), [6]byte{2, 0, 0, 0, 0, f[1][0]})
 	case "lost":
 		m.lost(s.now, 0)
+	case "drained":
+		var index uint64
+		fmt.Sscan(f[1], &index)
+		m.drained(s.now, 0, Epoch{1, index})
 	case "explain":
 		for _, l := range m.explain(s.now, 0) {
 			s.say("%s", l)
@@ -177,7 +185,7 @@ func (s *script) hear(f []string) {
 	msg := &message{from: idOf(node), to: idOf("n1"), echoBoot: 4711, echoSeq: p.seqOut, interval: fast.interval, promise: 60 * ms, flags: flagAgent | flagFit}
 	e := entry{vip: vipKey("public")}
 	for i := 1; i < len(f); i++ {
-		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted}
+		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted, "planned": entryPlanned, "parked": entryParked}
 		flags := map[string]msgFlags{"orphan": flagOrphan, "resigned": flagResigned, "answer": flagAnswer}
 		switch w := f[i]; {
 		case words[w] != 0:
@@ -268,6 +276,10 @@ func (s *script) act() {
 			}
 			s.gated = true
 		case actRefresh, actReport:
+		case actPark:
+			if m := s.m.vips[0].park; m.since == s.now {
+				s.say("park, for %v at most", span(m.until-s.now))
+			}
 		case actDel:
 			s.gated = false
 			s.say("del: %s", s.m.text(s.m.vips[0].lostWhy, 0))
@@ -298,7 +310,7 @@ func describe(m *machine, msg *message) string {
 			continue
 		}
 		w = append(w, fmt.Sprintf("| %d on %s", e.epoch.Index, m.nameOf(e.node)))
-		for i, name := range []string{"want", "held", "released", "granted"} {
+		for i, name := range []string{"want", "held", "released", "granted", "planned", "parked"} {
 			if e.flags&(1<<i) != 0 {
 				w = append(w, name)
 			}

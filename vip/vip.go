@@ -77,6 +77,18 @@ type Placement struct {
 	Node  string
 	Epoch Epoch
 	First bool // nobody has held the address before: probe in full (RFC 5227) before the claim
+
+	// Drain is how long the holder before may serve what it had established; zero: the placement was not planned, and that one is
+	// gone or has to let go at once.
+	Drain time.Duration
+}
+
+// Parking is a VIP that this node does not answer for any more, while what it has established is still served here.
+type Parking struct {
+	Epoch   Epoch         // at which it was held last
+	Planned bool          // by a move; else it lasts only as long as it takes to tell the clients
+	For     time.Duration // so far
+	Left    time.Duration // at most
 }
 
 // Check reports everything that is wrong with s.
@@ -166,6 +178,7 @@ type State struct {
 	Listen      string
 
 	Held      map[string]Holding // by VIP
+	Parked    map[string]Parking // by VIP
 	Peers     map[string]PeerState
 	Conflicts []Conflict
 	Explain   map[string][]string // by VIP: why it is held here or not
@@ -195,6 +208,7 @@ type PeerState struct {
 	Profile     string
 	MAC         string   // of its VIP interface
 	Held        []string // as it said last; empty once it is confirmed dead
+	Parked      []string // VIPs that it has moved away and still serves what it had of; the same
 	VotersIndex uint64
 	Applied     uint64
 }

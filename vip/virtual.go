@@ -374,6 +374,9 @@ func (v *Virtual) act() {
 // release lets go of everything, says so and forgets the agent that asked for it.
 func (v *Virtual) release(a *VirtualAgent) {
 	v.m.local(v.now(), false, false, "the guard ends")
+	for i := range v.m.vips {
+		v.m.unpark(i)
+	}
 	v.act()
 	for range 2 {
 		v.m.chatty = true

@@ -1,0 +1,42 @@
+package vip
+
+// park puts the addresses of a VIP on the loopback, or prolongs their life there. No ARP is answered for them: the interfaces answer
+// for their own addresses only, and the gate is shut.
+func (g *guard) park(i int) {
+	v := g.m.vips[i]
+	lo, err := g.links.loopback()
+	for _, p := range v.prefixes {
+		if err == nil {
+			err = g.links.put(lo, p.Addr())
+		}
+	}
+	if err != nil {
+		g.log.Error("vip not parked: what was established is lost", "vip", v.name, "err", err)
+	}
+}
+
+// unpark takes them off the loopback.
+func (g *guard) unpark(i int) {
+	v := g.m.vips[i]
+	lo, err := g.links.loopback()
+	for _, p := range v.prefixes {
+		if err == nil {
+			err = g.links.take(lo, p.Addr())
+		}
+	}
+	if err != nil {
+		g.log.Error("parked vip not removed; it goes when its life in the kernel ends", "vip", v.name, "err", err)
+	}
+}
+
+// loopback returns the loopback interface, after making sure that no interface answers ARP for what is on it.
+func (l *linkLayer) loopback() (*device, error) {
+	if err := l.tune(&device{name: "all"}); err != nil {
+		return nil, err
+	}
+	link, err := l.h.LinkByName("lo")
+	if err != nil {
+		return nil, err
+	}
+	return newDevice(link), nil
+}
