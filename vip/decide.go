@@ -58,6 +58,7 @@ const (
 	notFit
 	keepsSilent
 	linkDown
+	notTaken
 	hearsNobody
 	leaseOver // only as the reason of a loss
 	grantsOver
@@ -82,6 +83,8 @@ func (m *machine) refusal(now int64, i int) refusal {
 		return keepsSilent
 	case !v.linkUp:
 		return linkDown
+	case now < v.brokenTo:
+		return notTaken
 	case !m.hearsMajority(v):
 		return hearsNobody
 	}

@@ -13,12 +13,23 @@ func (m *machine) detect(now int64) {
 		}
 	}
 	for _, p := range m.peers {
+		for k := range m.ways(p) {
+			if w := &p.links[k]; w.up && now-w.heard > linkSilent {
+				w.up = false
+				m.report()
+			}
+		}
+	}
+	for _, p := range m.peers {
 		if c := m.gone(p); c != p.confirmed {
 			p.confirmed = c
 			m.report()
 		}
 	}
 }
+
+// ways is how many links there are to a peer: those that both ends have.
+func (m *machine) ways(p *peer) int { return min(m.links, len(p.addrs), MaxLinks) }
 
 // gone is whether p is lost for certain: it said so itself, or a majority of voters has not heard from it. Two nodes that lost
 // sight of one another are both alive to the rest.
@@ -87,9 +98,9 @@ func (m *machine) healed(now int64) {
 	}
 }
 
-// receive takes a message whose authenticity was checked. It returns why it was dropped, or "". It decides nothing: after the
-// last message that waits, the caller calls tick, so that nobody is suspected whose word is already in the queue.
-func (m *machine) receive(now int64, msg *message) string {
+// receive takes a message whose authenticity was checked and that came over link k. It returns why it was dropped, or "". It decides
+// nothing: after the last message that waits, the caller calls tick, so that nobody is suspected whose word is already in the queue.
+func (m *machine) receive(now int64, k int, msg *message) string {
 	if msg.to != m.self {
 		return "addressed to another node"
 	}
@@ -104,16 +115,17 @@ func (m *machine) receive(now int64, msg *message) string {
 	s := p.answered(msg, m.boot)
 	switch {
 	case msg.boot == p.boot:
-		if msg.seq <= p.seq {
-			return "replayed or overtaken"
+		if m.heardOver(now, k, p, msg); msg.seq <= p.seq {
+			return overtaken
 		}
 	case s != nil && now-s.at <= maxPromise:
 		// A new life proves itself by an answer to something that we said a moment ago: a recorded one can't.
 		p.forget(msg.boot)
+		m.heardOver(now, k, p, msg)
 		m.chatty = true // it waits for the same from us
 	default:
 		if msg.boot == p.newBoot && msg.seq <= p.newSeq {
-			return "replayed or overtaken"
+			return overtaken
 		}
 		p.newBoot, p.newSeq = msg.boot, msg.seq
 		m.out = append(m.out, action{kind: actGreet, peer: i})
@@ -131,9 +143,7 @@ func (m *machine) receive(now int64, msg *message) string {
 		}
 	}
 	if s != nil {
-		if rtt := now - s.at - msg.echoDelay; rtt >= 0 && (p.rtt == 0 || rtt <= p.rtt || now-p.rttAt > latenessWindow) {
-			p.rtt, p.rttAt = max(rtt, 1), now
-		}
+		p.rtt.add(now, now-s.at-msg.echoDelay)
 	}
 	const health = flagAgent | flagOrphan | flagFit | flagResigned | flagSilent
 	if (before^msg.flags)&health != 0 {
@@ -141,6 +151,32 @@ func (m *machine) receive(now int64, msg *message) string {
 	}
 	m.hear(now, i, msg, s)
 	return ""
+}
+
+// overtaken is said of what was heard before: a replay, or the second copy of what came over another link.
+const overtaken = "replayed or overtaken"
+
+// heardOver notes that a message of the peer's present life came over link k. Its copies on the other links say nothing more, but
+// show that these links work.
+func (m *machine) heardOver(now int64, k int, p *peer, msg *message) {
+	if k >= m.ways(p) {
+		return
+	}
+	w := &p.links[k]
+	if msg.seq <= w.seq {
+		return
+	}
+	if w.seq, w.heard = msg.seq, now; !w.up {
+		w.up = true
+		m.report()
+	}
+	if k >= msg.nlinks || msg.echoBoot != m.boot {
+		return
+	}
+	e := msg.links[k]
+	if s := &p.sent[e.seq%sentRing]; e.seq != 0 && uint32(s.seq) == e.seq {
+		w.rtt.add(now, now-s.at-e.delay)
+	}
 }
 
 // answered finds our message that msg refers to. Nil: none, a forgotten one, or one from a former life of ours.
@@ -158,5 +194,8 @@ func (p *peer) answered(msg *message, boot uint64) *sent {
 // silent for longer than it can have promised.
 func (p *peer) forget(boot uint64) {
 	p.boot, p.seq, p.newBoot, p.newSeq = boot, 0, 0, 0
+	for k := range p.links {
+		p.links[k].seq = 0
+	}
 	clear(p.claims)
 }

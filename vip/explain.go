@@ -3,6 +3,7 @@ package vip
 import (
 	"fmt"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -97,7 +98,12 @@ func (m *machine) text(r refusal, i int) string {
 	case keepsSilent:
 		return "the guard has just started and keeps silent until old promises have run out"
 	case linkDown:
+		if v.noLink != "" {
+			return v.noLink
+		}
 		return "its interface is missing or down"
+	case notTaken:
+		return "the kernel did not take the address: " + v.noLink
 	case hearsNobody:
 		return "no majority of voters is heard"
 	case leaseOver:
@@ -145,11 +151,19 @@ func profileCode(name string) uint8 {
 func (m *machine) status(now int64) *wireStatus {
 	w := &wireStatus{State: State{
 		Fit: m.agentAlive && m.fit, Silent: m.silent(now), RealTime: m.realTime,
-		Profile: m.prof.describe(), Lateness: time.Duration(m.late.worst()), VotersIndex: m.votersIndex, Confirmed: m.votersIndex,
+		Profile: m.prof.describe(), ProfileWhy: m.profileWhy(now), Lateness: time.Duration(m.late.worst()), VotersIndex: m.votersIndex, Confirmed: m.votersIndex,
 		Held: map[string]Holding{}, Parked: map[string]Parking{}, Peers: map[string]PeerState{}, Explain: map[string][]string{},
+		Unable: map[string]string{},
 	}, Ages: map[string]time.Duration{}}
 	for i, v := range m.vips {
 		w.Explain[v.name] = m.explain(now, i)
+		if m.unable(now, i) {
+			why := linkDown
+			if v.linkUp {
+				why = notTaken
+			}
+			w.Unable[v.name] = m.text(why, i)
+		}
 		if v.held {
 			w.Held[v.name] = Holding{Epoch: v.heldEpoch, LeaseLeft: time.Duration(m.leaseEnd(i) - now)}
 			w.Ages[v.name] = time.Duration(now - v.heldSince)
@@ -159,10 +173,8 @@ func (m *machine) status(now int64) *wireStatus {
 		}
 		for _, f := range v.conflicts {
 			c := Conflict{VIP: v.name, Address: f.addr, MAC: net.HardwareAddr(f.mac[:]).String(), Count: f.count, Stranger: true}
-			for _, p := range m.peers {
-				if p.mac == f.mac {
-					c.Node, c.Stranger = p.name, false
-				}
+			if p := m.ownerOf(f.mac); p != nil {
+				c.Node, c.Stranger = p.name, false
 			}
 			w.Conflicts = append(w.Conflicts, c)
 			w.ConflictAges = append(w.ConflictAges, time.Duration(now-f.at))
@@ -171,7 +183,7 @@ func (m *machine) status(now int64) *wireStatus {
 	for _, p := range m.peers {
 		s := PeerState{
 			Voter: p.voter, Witness: p.witness, Alive: p.ever && !p.suspect, ConfirmedDead: p.confirmed, Age: -1,
-			Lateness: time.Duration(p.lateness), RTT: time.Duration(p.rtt), VotersIndex: p.votersIndex, Applied: p.applied,
+			Lateness: time.Duration(p.lateness), RTT: time.Duration(p.rtt.least), VotersIndex: p.votersIndex, Applied: p.applied,
 		}
 		if p.ever {
 			s.Age = time.Duration(now - p.heard)
@@ -193,7 +205,18 @@ func (m *machine) status(now int64) *wireStatus {
 			if !p.confirmed && c.flags&entryParked != 0 {
 				s.Parked = append(s.Parked, m.vips[i].name)
 			}
+			if c.flags&entryUnable != 0 {
+				s.Unable = append(s.Unable, m.vips[i].name)
+			}
 			claims = claims || c.flags&(entryHeld|entryWant) != 0
+		}
+		for k := range m.ways(p) {
+			l := &p.links[k]
+			pl := PeerLink{Addr: p.addrs[k].String(), Up: l.up, Age: -1, RTT: time.Duration(l.rtt.least)}
+			if l.seq != 0 {
+				pl.Age = time.Duration(now - l.heard)
+			}
+			s.Links = append(s.Links, pl)
 		}
 		// Whoever may still hold counts; whoever was silent for the longest promise holds nothing.
 		if p.ever && claims && now-p.heard <= maxPromise {
@@ -202,6 +225,16 @@ func (m *machine) status(now int64) *wireStatus {
 		w.Peers[p.name] = s
 	}
 	return w
+}
+
+// ownerOf is the peer that holds, or would hold, addresses under a MAC; nil: none.
+func (m *machine) ownerOf(mac [6]byte) *peer {
+	for _, p := range m.peers {
+		if p.mac == mac || slices.ContainsFunc(p.claims, func(c claim) bool { return c.mac == mac }) {
+			return p
+		}
+	}
+	return nil
 }
 
 func (p profile) describe() string {

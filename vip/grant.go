@@ -17,7 +17,11 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 	p := m.peers[i]
 	asks := false
 	answer := msg.flags&flagAnswer != 0
+	unable := uint64(0) // as it was
 	for j := range p.claims {
+		if p.claims[j].flags&entryUnable != 0 {
+			unable |= 1 << j
+		}
 		p.claims[j].flags = 0
 		p.claims[j].owed = p.claims[j].owed && answer // an answer asks nothing new, or two who want would answer for ever
 	}
@@ -28,7 +32,10 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 		}
 		v, c := m.vips[j], &p.claims[j]
 		m.learn(v, e.epoch, e.node, e.flags&entryPlanned != 0)
-		c.epoch, c.flags, c.seq = e.epoch, e.flags, msg.seq
+		if (e.flags&entryUnable != 0) != (unable&(1<<j) != 0) {
+			m.report()
+		}
+		c.epoch, c.flags, c.seq, c.mac = e.epoch, e.flags, msg.seq, e.mac
 		c.owed = c.owed && e.flags&entryWant != 0
 		if e.flags&entryReleased != 0 && v.promised == p.id && v.promEpoch.Compare(e.epoch) <= 0 {
 			v.promised, v.promUntil = 0, 0
@@ -180,6 +187,11 @@ func (m *machine) fill(now int64, a action, msg *message) {
 	if a.kind == actGreet {
 		msg.echoBoot, msg.echoSeq, msg.echoDelay = p.newBoot, p.newSeq, 0
 	}
+	msg.nlinks = m.ways(p)
+	for k := range msg.links[:msg.nlinks] {
+		w := &p.links[k]
+		msg.links[k] = linkEcho{seq: uint32(w.seq), delay: max(now-w.heard, 0)}
+	}
 	msg.interval, msg.promise, msg.lateness = m.prof.interval, m.prof.promise, m.late.worst()
 	msg.profile = profileCode(m.prof.name)
 	msg.mac, msg.votersIndex, msg.applied = m.mac, m.votersIndex, m.applied
@@ -196,7 +208,10 @@ func (m *machine) fill(now int64, a action, msg *message) {
 	msg.nentries = 0
 	for j, v := range m.vips {
 		e := &msg.entries[msg.nentries]
-		*e = entry{vip: v.id, epoch: v.known, node: v.knownNode}
+		*e = entry{vip: v.id, epoch: v.known, node: v.knownNode, mac: v.mac}
+		if m.unable(now, j) {
+			e.flags |= entryUnable
+		}
 		if v.want {
 			e.flags |= entryWant
 			s.claimed |= 1 << j

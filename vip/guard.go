@@ -52,9 +52,8 @@ type guard struct {
 	arp   *arpSocket
 	nd    ndSocket
 	gate  *gate
-	udp   int
-	bound netip.AddrPort
-	peers []unix.Sockaddr // as machine.peers
+	beats [MaxLinks]beat    // where heartbeats go out and come in, by link
+	peers [][]unix.Sockaddr // as machine.peers, by link
 
 	devs    []*device // as machine.vips; nil: none found
 	frames  [][]frames
@@ -92,7 +91,10 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 	if opts.Linger == 0 {
 		opts.Linger = lingerDefault
 	}
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), udp: -1, wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, dropped: map[string]uint64{}}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, dropped: map[string]uint64{}}
+	for k := range g.beats {
+		g.beats[k].fd = -1
+	}
 	flush := g.logInBackground(opts.Log)
 	defer flush()
 	if err := g.open(); err != nil {
@@ -143,8 +145,8 @@ func (g *guard) open() (err error) {
 
 func (g *guard) close() {
 	g.gate.close()
-	if g.udp >= 0 {
-		unix.Close(g.udp)
+	for k := range g.beats {
+		g.beats[k].close()
 	}
 	if g.arp != nil {
 		unix.Close(g.arp.fd)
@@ -183,9 +185,11 @@ func (g *guard) loop() error {
 			unix.PollFd{Fd: int32(g.ctl.listen), Events: unix.POLLIN},
 			unix.PollFd{Fd: int32(g.arp.fd), Events: unix.POLLIN},
 			unix.PollFd{Fd: int32(g.links.eventFd), Events: unix.POLLIN},
-			unix.PollFd{Fd: int32(g.udp), Events: unix.POLLIN}, // -1 is ignored
-			unix.PollFd{Fd: int32(g.nd.fd), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(g.nd.fd), Events: unix.POLLIN}, // -1 is ignored
 		)
+		for k := range g.beats {
+			fds = append(fds, unix.PollFd{Fd: int32(g.beats[k].fd), Events: unix.POLLIN})
+		}
 		for i := range g.ctl.guests {
 			fd := int32(-1)
 			if g.ctl.guests[i].fd != 0 {
@@ -211,12 +215,14 @@ func (g *guard) loop() error {
 		}
 		if n > 0 {
 			for i := range g.ctl.guests {
-				if fds[6+i].Revents != 0 {
+				if fds[5+MaxLinks+i].Revents != 0 {
 					g.hearGuest(&g.ctl.guests[i])
 				}
 			}
-			if fds[4].Revents != 0 {
-				g.hearPeers()
+			for k := range g.beats {
+				if fds[5+k].Revents != 0 {
+					g.hearPeers(k)
+				}
 			}
 			if fds[3].Revents != 0 {
 				g.hearKernel()
@@ -224,7 +230,7 @@ func (g *guard) loop() error {
 			if fds[2].Revents != 0 {
 				g.hearClaims(g.arp.claimOf)
 			}
-			if fds[5].Revents != 0 {
+			if fds[4].Revents != 0 {
 				g.hearClaims(g.nd.claimOf)
 			}
 			if fds[1].Revents != 0 {
@@ -258,8 +264,8 @@ func (g *guard) act() {
 		case actSend, actGreet:
 			g.m.fill(g.now(), a, &g.msg)
 			g.wire = g.codec.pack(g.wire[:0], &g.msg)
-			if g.udp >= 0 {
-				unix.Sendto(g.udp, g.wire, unix.MSG_DONTWAIT, g.peers[a.peer]) // lost is lost: the next one is due soon
+			for k, to := range g.peers[a.peer] {
+				g.beats[k].send(g.wire, to)
 			}
 		case actAdd:
 			v := g.m.vips[a.vip]
@@ -320,7 +326,9 @@ func (g *guard) put(i int) {
 			return
 		}
 		if err := g.links.put(g.devs[i], p.Addr()); err != nil {
-			g.log.Error("vip not on the link", "vip", v.name, "err", err)
+			g.log.Error("vip not on the link: it is for another node", "vip", v.name, "err", err)
+			g.m.broken(g.now(), i, err.Error())
+			return
 		}
 	}
 }
@@ -353,18 +361,18 @@ func (g *guard) retake() {
 	}
 }
 
-// hearPeers drains the heartbeats.
-func (g *guard) hearPeers() {
+// hearPeers drains the heartbeats of one link.
+func (g *guard) hearPeers(k int) {
 	for range batchMax {
-		n, err := unix.Read(g.udp, g.rx[:])
+		n, err := unix.Read(g.beats[k].fd, g.rx[:])
 		if err != nil {
 			return // drained, or an ICMP error of an earlier send
 		}
 		why := g.codec.unpack(g.rx[:n], &g.in)
 		if why == "" {
-			why = g.m.receive(g.now(), &g.in)
+			why = g.m.receive(g.now(), k, &g.in)
 		}
-		if why != "" {
+		if why != "" && (why != overtaken || g.m.links == 1) {
 			g.dropped[why]++
 		}
 	}
@@ -394,7 +402,7 @@ func (g *guard) hearClaims(next func() (mac [6]byte, addr netip.Addr, more bool)
 }
 
 func (g *guard) foreign(i int, addr netip.Addr, mac [6]byte) {
-	known := slices.ContainsFunc(g.m.peers, func(p *peer) bool { return p.mac == mac })
+	known := g.m.ownerOf(mac) != nil
 	before := len(g.m.vips[i].conflicts)
 	g.m.foreign(g.now(), i, addr, mac)
 	if len(g.m.vips[i].conflicts) > before {
@@ -439,6 +447,7 @@ func (g *guard) check() {
 		g.gateAt = now + gateRetry
 		g.installGate()
 	}
+	g.rebind()
 	if g.refused != nil {
 		if s := g.refused; g.configure(s) == nil {
 			g.refused = nil

@@ -168,7 +168,7 @@ func (g *guard) configure(s *Setup) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	if err := g.bind(s.Listen); err != nil {
+	if err := g.bind(s); err != nil {
 		return err
 	}
 	// What is held and no longer wanted in this form leaves the link before it is forgotten.
@@ -198,7 +198,11 @@ func (g *guard) configure(s *Setup) error {
 	}
 	g.peers = g.peers[:0]
 	for _, p := range s.Peers {
-		g.peers = append(g.peers, sockaddr(p.Addr))
+		to := []unix.Sockaddr{sockaddr(p.Addr)}
+		for _, a := range p.Also[:min(len(p.Also), len(s.Also))] {
+			to = append(to, sockaddr(a))
+		}
+		g.peers = append(g.peers, to)
 	}
 	now := g.now()
 	old := g.m.vips
@@ -245,23 +249,6 @@ func (g *guard) moveDevices(old []*vip) {
 	g.devs, g.frames, g.noDev, g.failing = devs, frs, noDev, failing
 }
 
-// bind opens the heartbeat socket, anew when its address changed. It may be bound before the address is there: at boot the network
-// often comes later.
-func (g *guard) bind(a netip.AddrPort) error {
-	if g.udp >= 0 && a == g.bound {
-		return nil
-	}
-	fd, err := listenHeartbeats(a)
-	if err != nil {
-		return err
-	}
-	if g.udp >= 0 {
-		unix.Close(g.udp)
-	}
-	g.udp, g.bound = fd, a
-	return nil
-}
-
 // sweep removes what a former guard may have left.
 func (g *guard) sweep() {
 	addrs := map[netip.Addr]bool{}
@@ -291,7 +278,7 @@ func (g *guard) findDevices() {
 				g.noDev[i] = err.Error()
 				g.log.Error("no interface", "err", err)
 			}
-			g.m.link(g.now(), i, false)
+			g.m.link(g.now(), i, false, err.Error())
 			g.act()
 			if !v.onLink {
 				g.devs[i], g.frames[i] = nil, nil
@@ -301,7 +288,7 @@ func (g *guard) findDevices() {
 		g.noDev[i] = ""
 		if old := g.devs[i]; old == nil || old.to.Ifindex != d.to.Ifindex || !slices.Equal(old.mac, d.mac) {
 			if v.onLink {
-				g.m.link(g.now(), i, false) // another interface: let go of it on the old one first
+				g.m.link(g.now(), i, false, "its interface has changed") // let go of it on the old one first
 				g.act()
 				if v.onLink {
 					continue
@@ -325,9 +312,10 @@ func (g *guard) findDevices() {
 		}
 		g.devs[i] = d
 		if len(d.mac) == 6 {
-			copy(g.m.mac[:], d.mac)
+			copy(v.mac[:], d.mac)
+			g.m.mac = v.mac
 		}
-		g.m.link(g.now(), i, d.up)
+		g.m.link(g.now(), i, d.up, d.why)
 		g.act()
 	}
 	if g.gateDevs() {
@@ -401,7 +389,10 @@ func (g *guard) report() {
 		return
 	}
 	w := g.m.status(now)
-	w.PID, w.Gate, w.Locked, w.Listen = os.Getpid(), g.gate.String(), g.locked, g.bound.String()
+	w.PID, w.Gate, w.Locked, w.Listen = os.Getpid(), g.gate.String(), g.locked, g.beats[0].at.String()
+	for k := range g.m.links {
+		w.Links = append(w.Links, Link{Addr: g.beats[k].at.String(), Problem: g.beats[k].problem()})
+	}
 	w.Connected = true
 	g.ctl.send(c, toAgent{State: w})
 }

@@ -30,6 +30,7 @@ type device struct {
 	link netlink.Link
 	mac  net.HardwareAddr
 	up   bool
+	why  string                 // why it is not up
 	to   unix.SockaddrLinklayer // broadcast
 }
 
@@ -117,7 +118,16 @@ func newDevice(link netlink.Link) *device {
 	a := link.Attrs()
 	d := &device{name: a.Name, link: link, mac: a.HardwareAddr}
 	// IFF_RUNNING, as the kernel's own word that frames can flow; a link without a carrier has lost it.
-	d.up = a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0 && len(a.HardwareAddr) == 6
+	switch {
+	case len(a.HardwareAddr) != 6:
+		d.why = fmt.Sprintf("interface %s is not Ethernet", d.name)
+	case a.RawFlags&unix.IFF_UP == 0:
+		d.why = fmt.Sprintf("interface %s is down", d.name)
+	case a.RawFlags&unix.IFF_RUNNING == 0:
+		d.why = fmt.Sprintf("interface %s has no carrier", d.name)
+	default:
+		d.up = true
+	}
 	d.to = unix.SockaddrLinklayer{Ifindex: a.Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
 	return d
 }

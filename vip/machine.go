@@ -35,8 +35,11 @@ type machine struct {
 	realTime   bool
 	late       lateness
 	mac        [6]byte
+	links      int // for heartbeats, our ends
 
 	prof     profile
+	needLate damped // lateness of the worst voter, ours included
+	needRTT  damped // to the nearest majority
 	nextBeat int64
 	sends    uint64   // messages sent so far, to all peers
 	gasps    [2]int64 // when to say once more that the agent has died: one lost packet must not cost a detection time
@@ -78,7 +81,7 @@ type peer struct {
 	// Immutable until the next setup.
 	id      nodeID
 	name    string
-	addr    netip.AddrPort
+	addrs   []netip.AddrPort // by link
 	voter   bool
 	witness bool
 
@@ -102,14 +105,35 @@ type peer struct {
 	// What we make of it.
 	suspect   bool
 	confirmed bool // a majority of voters suspects it, or it said itself that it is gone
-	rtt       int64
-	rttAt     int64
+	rtt       minRTT
+	links     [MaxLinks]way
 
 	// What we sent.
 	seqOut    uint64
 	answering bool // an answer is among the actions
 	sent      [sentRing]sent
 	leases    []lease // what it granted us, by our index of VIPs
+}
+
+// way is one of the links over which a peer is heard.
+type way struct {
+	seq   uint64 // the newest of the peer's present life that came over it
+	heard int64
+	up    bool // something was heard of late
+	rtt   minRTT
+}
+
+// linkSilent is after how long without a word a link is down. That is nothing but an alarm while another one works, so it waits
+// for longer than any detection time.
+const linkSilent = maxPromise
+
+// minRTT is the least round trip of late.
+type minRTT struct{ least, at int64 }
+
+func (r *minRTT) add(now, d int64) {
+	if d >= 0 && (r.least == 0 || d <= r.least || now-r.at > latenessWindow) {
+		r.least, r.at = max(d, 1), now
+	}
 }
 
 // sentRing is how many messages to a peer are remembered. At 20 ms and an answer to each of the peer's own they last for more
@@ -129,6 +153,7 @@ type sent struct {
 type claim struct {
 	epoch   Epoch
 	flags   entryFlags
+	mac     [6]byte
 	seq     uint64 // of the message that asked
 	owed    bool   // it asked, and was granted nothing for it yet
 	granted uint64 // the seq that was last granted
@@ -159,6 +184,9 @@ type vip struct {
 
 	// As one who may hold.
 	linkUp    bool
+	mac       [6]byte // of its interface
+	noLink    string  // why it is not up, when more is known
+	brokenTo  int64   // the kernel did not take the addresses; not asked for before this
 	want      bool
 	wantSends uint64 // machine.sends when wanting began: only what was sent later counts
 	onLink    bool   // the addresses are, or may be, on the link
@@ -211,6 +239,7 @@ const (
 	probeInterval = int64(time.Second)
 	probeWait     = int64(2 * time.Second)
 	probeRetry    = int64(10 * time.Second)
+	putRetry      = int64(5 * time.Second) // after the kernel refused an address
 )
 
 // newMachine returns a machine that knows nobody. boot tells its life from its former ones.
@@ -227,6 +256,7 @@ func (m *machine) silent(now int64) bool { return now < m.start+maxPromise }
 func (m *machine) configure(now int64, s *Setup) {
 	m.self, m.name, m.selfVoter, m.witness = idOf(s.Self), s.Self, s.SelfVoter, s.Witness
 	m.votersIndex, m.applied, m.configured = s.VotersIndex, s.Applied, true
+	m.links = 1 + len(s.Also)
 
 	oldVIPs := m.vips
 	index := make([]int, len(s.VIPs)) // from new to old
@@ -262,7 +292,13 @@ func (m *machine) configure(now int64, s *Setup) {
 			peers[i] = &peer{id: id, name: c.Name, heard: now, detect: maxPromise}
 		}
 		p := peers[i]
-		p.addr, p.voter, p.witness = netip.AddrPortFrom(c.Addr.Addr().Unmap(), c.Addr.Port()), c.Voter, c.Witness
+		p.voter, p.witness = c.Voter, c.Witness
+		if addrs := append([]netip.AddrPort{c.Addr}, c.Also...); !slices.Equal(addrs, p.addrs) {
+			p.addrs, p.links = addrs, [MaxLinks]way{}
+			for k := range p.links {
+				p.links[k].heard = now
+			}
+		}
 		if !same || j < 0 {
 			p.reindex(index)
 		}
@@ -327,13 +363,32 @@ func (m *machine) local(now int64, alive, fit bool, why string) {
 	m.step(now)
 }
 
-// link says whether a VIP's interface exists and is up.
-func (m *machine) link(now int64, i int, up bool) {
-	if v := m.vips[i]; v.linkUp != up {
-		v.linkUp = up
-		m.report()
-		m.step(now)
+// link says whether a VIP's interface exists and is up, and if not, why.
+func (m *machine) link(now int64, i int, up bool, why string) {
+	v := m.vips[i]
+	if v.linkUp == up && v.noLink == why {
+		return
 	}
+	if m.report(); v.linkUp != up {
+		m.chatty = true // whoever places VIPs must know
+	}
+	v.linkUp, v.noLink, v.brokenTo = up, why, 0
+	m.step(now)
+}
+
+// broken says that the kernel did not take an address of a VIP: the VIP is for another node, and this one tries again later.
+func (m *machine) broken(now int64, i int, why string) {
+	v := m.vips[i]
+	v.brokenTo, v.noLink = now+putRetry, why
+	m.chatty = true
+	m.report()
+	m.step(now)
+}
+
+// unable is whether VIP i can't be held here whatever anybody wants.
+func (m *machine) unable(now int64, i int) bool {
+	v := m.vips[i]
+	return !v.linkUp || now < v.brokenTo
 }
 
 // removed says that actDel was done: from here on the peers may hear that the VIP is free.
@@ -410,7 +465,10 @@ func (m *machine) step(now int64) {
 	}
 	m.retune(now)
 	m.detect(now)
-	for i := range m.vips {
+	for i, v := range m.vips {
+		if v.brokenTo > 0 && now >= v.brokenTo {
+			v.brokenTo, v.noLink, m.chatty = 0, "", true
+		}
 		m.decide(now, i)
 	}
 	m.speak(now)
@@ -418,37 +476,6 @@ func (m *machine) step(now int64) {
 		m.decide(now, i) // a lone voter grants itself while it speaks
 	}
 	m.owed(now)
-}
-
-// retune picks the profile anew when facts have changed.
-func (m *machine) retune(now int64) {
-	late := int64(0)
-	var rtts [MaxPeers + 1]int64
-	n, voters := 0, 0
-	if m.selfVoter {
-		n, voters = 1, 1
-	}
-	for _, p := range m.peers {
-		if !p.voter {
-			continue
-		}
-		voters++
-		if p.ever && !p.suspect {
-			late = max(late, p.lateness)
-			rtts[n] = p.rtt
-			n++
-		}
-	}
-	q := voters/2 + 1
-	rtt := int64(0)
-	if n >= q {
-		slices.Sort(rtts[:n])
-		rtt = rtts[q-1]
-	}
-	if p := profileFor(m.realTime, m.late.worst(), late, rtt); p != m.prof {
-		m.prof = p
-		m.report()
-	}
 }
 
 // next is when tick has something to do.
@@ -472,6 +499,11 @@ func (m *machine) next() int64 {
 		if !p.suspect {
 			at(p.heard + p.detect + 1)
 		}
+		for k := range m.ways(p) {
+			if w := &p.links[k]; w.up {
+				at(w.heard + linkSilent + 1)
+			}
+		}
 	}
 	for i, v := range m.vips {
 		if v.held {
@@ -484,6 +516,7 @@ func (m *machine) next() int64 {
 		}
 		at(v.park.until)
 		at(v.park.refreshAt)
+		at(v.brokenTo)
 		if m.owes(i) {
 			at(max(v.promUntil, m.start+maxPromise))
 		}

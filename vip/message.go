@@ -10,6 +10,8 @@ type message struct {
 	echoBoot  uint64
 	echoSeq   uint64
 	echoDelay int64 // between hearing it and sending this
+	links     [MaxLinks]linkEcho
+	nlinks    int
 
 	interval, promise int64 // the sender's profile; promise is also its detection time
 	lateness          int64
@@ -40,6 +42,12 @@ const (
 	flagsKnown = flagRT<<1 - 1
 )
 
+// linkEcho is what the sender last heard from the receiver over one link: the end of its seq, and how long ago.
+type linkEcho struct {
+	seq   uint32
+	delay int64
+}
+
 // view is what the sender thinks of a third node.
 type view struct {
 	node    nodeID
@@ -52,6 +60,7 @@ type entry struct {
 	epoch Epoch  // the newest placement that the sender knows of
 	node  nodeID // where it places the VIP
 	flags entryFlags
+	mac   [6]byte // under which the sender holds it, or would
 }
 
 type entryFlags uint8
@@ -63,6 +72,7 @@ const (
 	entryGranted                         // the sender has promised this epoch to the receiver, who asked in echoSeq
 	entryPlanned                         // the placement is a planned move: who held it before goes on with what it has
 	entryParked                          // the sender has moved it away and serves what it had established
+	entryUnable                          // it cannot hold it: its interface is missing or down, or the kernel does not take the address
 
-	entryKnown = entryParked<<1 - 1
+	entryKnown = entryUnable<<1 - 1
 )

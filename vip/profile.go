@@ -1,6 +1,10 @@
 package vip
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // maxPromise bounds every promise and every detection time. A guard that starts says nothing for this long, because the guard
 // that it was before may have promised as much.
@@ -64,6 +68,94 @@ func profileFor(realTime bool, lateness, peerLateness, rtt int64) profile {
 			return p
 		}
 	}
+}
+
+// retune picks the profile anew when facts have changed.
+func (m *machine) retune(now int64) {
+	late := m.late.worst()
+	var rtts [MaxPeers + 1]int64
+	n, voters := 0, 0
+	if m.selfVoter {
+		n, voters = 1, 1
+	}
+	for _, p := range m.peers {
+		if !p.voter {
+			continue
+		}
+		voters++
+		if p.ever && !p.suspect {
+			late = max(late, p.lateness)
+			rtts[n] = p.rtt.least
+			n++
+		}
+	}
+	q := voters/2 + 1
+	rtt := int64(0)
+	if n >= q {
+		slices.Sort(rtts[:n])
+		rtt = rtts[q-1]
+	}
+	p := profileFor(m.realTime, m.needLate.put(now, late), 0, m.needRTT.put(now, rtt))
+	if was := m.prof; p != was {
+		if m.prof = p; p.interval != was.interval || p.promise != was.promise {
+			m.report()
+		}
+	}
+}
+
+// damped is a need that rises at once and falls only after it was lower for a while, and then to the worst of that while: a guard that
+// was late once in ten seconds would change its profile as often.
+type damped struct {
+	value int64
+	floor int64 // the worst since then
+	since int64 // when value was needed last
+}
+
+const calmTime = int64(30 * time.Second)
+
+func (d *damped) put(now, v int64) int64 {
+	if v >= d.value {
+		*d = damped{value: v, since: now}
+		return v
+	}
+	if d.floor = max(d.floor, v); now-d.since >= calmTime {
+		*d = damped{value: d.floor, since: now}
+	}
+	return d.value
+}
+
+// profileWhy is why the profile is not the fastest one, or "".
+func (m *machine) profileWhy(now int64) string {
+	why, need := "", &m.needLate
+	base := safe
+	switch {
+	case m.needRTT.value >= farRTT:
+		base, need = far, &m.needRTT
+		why = fmt.Sprintf("a majority of voters is %v of round trip away", span(m.needRTT.value))
+	case !m.realTime:
+		why = "the guard does not run in real time"
+	default:
+		base = fast
+	}
+	if m.prof.promise > base.times*base.interval {
+		who, worst := "this guard wakes", m.late.worst()
+		for _, p := range m.peers {
+			if p.voter && p.ever && p.lateness > worst {
+				who, worst = "the guard of "+p.name+" wakes", p.lateness
+			}
+		}
+		if worst < m.needLate.value {
+			who = "a guard woke"
+		}
+		if why != "" {
+			why += "; "
+		}
+		why, need = why+fmt.Sprintf("%s up to %v late", who, span(m.needLate.value)), &m.needLate
+	}
+	if calm := now - need.since; why != "" && need.value > 0 && calm > 0 && need.floor < need.value && (m.realTime || m.needRTT.value >= farRTT) {
+		why += fmt.Sprintf("; better for %v, faster after %v", span(calm), span(calmTime))
+	}
+	return why
 }
 
 // lateness keeps the worst of the last ten to twenty seconds.

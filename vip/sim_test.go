@@ -134,7 +134,7 @@ func (n *simNode) boot() {
 	n.tell()
 	n.m.local(n.w.now, n.alive, n.fit, "")
 	for v := range simVIPs {
-		n.m.link(n.w.now, v, true)
+		n.m.link(n.w.now, v, true, "")
 	}
 	n.act()
 }
@@ -240,7 +240,7 @@ func (n *simNode) deliver(msg *message) {
 		}
 		return
 	}
-	n.m.receive(n.w.now, msg)
+	n.m.receive(n.w.now, 0, msg)
 	n.m.tick(n.w.now)
 	n.act()
 }
@@ -256,7 +256,7 @@ func (n *simNode) stop(d int64) {
 		}
 		n.w.logf("n%d resumed", n.i)
 		for _, msg := range n.inbox {
-			n.m.receive(n.w.now, msg)
+			n.m.receive(n.w.now, 0, msg)
 		}
 		n.inbox = nil
 		n.m.tick(n.w.now)

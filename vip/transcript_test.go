@@ -17,8 +17,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 // TestTranscripts plays testdata/*.txt against one machine, n1 of three voters n1, n2, n3, with one VIP "public". A block is
 // commands, ----, and what the machine then did; times are milliseconds since the start.
 //
-//	start [norealtime] [witness]     a new guard; its silence is over unless "young" is given
-//	agent up|down                    fit [why not]        link up|down
+//	start [norealtime] [witness] [links=N]   a new guard; its silence is over unless "young" is given
+//	agent up|down                    fit [why not]        interface up|down
 //	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index); with drain it is a planned move
 //	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked, agent fit
 //	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
@@ -26,6 +26,11 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 //	advance DURATION                 time passes, ticks are served
 //	stop DURATION                    time passes and the guard does not run
 //	late DURATION                    it woke up late
+//	rtt DURATION                     from now on who chats answers after so long
+//	link K NODE..                    from now on link K delivers what these nodes say, and no others'
+//	profile                          which one, and why
+//	links                            how the peers are heard
+//	broken WHY                       the kernel does not take the address
 //	foreign MAC                      somebody claims the address
 //	lost                             the address was taken off the link by somebody else
 //	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
@@ -96,6 +101,8 @@ type script struct {
 	gated  bool
 	chats  [][]string
 	echoed map[string]uint64
+	rtt    int64
+	deaf   [MaxLinks]map[string]bool // by link: whom it does not deliver
 }
 
 func (s *script) say(format string, args ...any) {
@@ -122,17 +129,23 @@ func (s *script) command(f []string) {
 			begin = s.now
 		}
 		s.m = newMachine(begin, 4711, !slices.Contains(f, "norealtime"))
-		s.setup = Setup{Self: "n1", SelfVoter: true, Witness: slices.Contains(f, "witness"),
-			Peers: []Peer{{Name: "n2", Voter: true}, {Name: "n3", Voter: true}},
+		also := make([]netip.AddrPort, 0, MaxLinks)
+		for _, w := range f {
+			if n, ok := strings.CutPrefix(w, "links="); ok {
+				also = also[:n[0]-'1']
+			}
+		}
+		s.setup = Setup{Self: "n1", Also: also, SelfVoter: true, Witness: slices.Contains(f, "witness"),
+			Peers: []Peer{{Name: "n2", Voter: true, Also: also}, {Name: "n3", Voter: true, Also: also}},
 			VIPs:  []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
 		s.m.configure(s.now, &s.setup)
-		s.m.link(s.now, 0, true)
+		s.m.link(s.now, 0, true, "")
 	case "agent":
 		m.local(s.now, f[1] == "up", f[1] == "up", "")
 	case "fit":
 		m.local(s.now, true, len(f) == 1, strings.Join(f[1:], " "))
-	case "link":
-		m.link(s.now, 0, f[1] == "up")
+	case "interface":
+		m.link(s.now, 0, f[1] == "up", "")
 	case "place":
 		var index uint64
 		fmt.Sscan(f[2], &index)
@@ -158,6 +171,29 @@ func (s *script) command(f []string) {
 		m.tick(s.now)
 	case "late":
 		m.woke(s.now, s.duration(f[1]))
+	case "rtt":
+		s.rtt = s.duration(f[1])
+	case "link":
+		k := f[1][0] - '1'
+		s.deaf[k] = map[string]bool{"n2": true, "n3": true}
+		for _, n := range f[2:] {
+			s.deaf[k][n] = false
+		}
+	case "profile":
+		st := m.status(s.now)
+		s.say("%s", st.Profile)
+		if st.ProfileWhy != "" {
+			s.say("%s", st.ProfileWhy)
+		}
+	case "links":
+		st := m.status(s.now)
+		for _, n := range []string{"n2", "n3"} {
+			for k, l := range st.Peers[n].Links {
+				s.say("%s over link %d: up %v, age %v, rtt %v; alive %v", n, k+1, l.Up, l.Age, l.RTT, st.Peers[n].Alive)
+			}
+		}
+	case "broken":
+		m.broken(s.now, 0, strings.Join(f[1:], " "))
 	case "foreign":
 		m.foreign(s.now, 0, netip.MustParseAddr("192.0.2.10"), [6]byte{2, 0, 0, 0, 0, f[1][0]})
 	case "lost":
@@ -182,7 +218,7 @@ func (s *script) hear(f []string) {
 		s.lives[node] = 100
 	}
 	p := s.m.peers[s.m.peerIndex(idOf(node))]
-	msg := &message{from: idOf(node), to: idOf("n1"), echoBoot: 4711, echoSeq: p.seqOut, interval: fast.interval, promise: 60 * ms, flags: flagAgent | flagFit}
+	msg := &message{from: idOf(node), to: idOf("n1"), echoBoot: 4711, echoSeq: p.seqOut, interval: s.m.prof.interval, promise: s.m.prof.promise, flags: flagAgent | flagFit}
 	e := entry{vip: vipKey("public")}
 	for i := 1; i < len(f); i++ {
 		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted, "planned": entryPlanned, "parked": entryParked}
@@ -222,8 +258,16 @@ func (s *script) hear(f []string) {
 	}
 	s.seqs[node]++
 	msg.seq, msg.boot = s.seqs[node], s.lives[node]
-	if why := s.m.receive(s.now, msg); why != "" {
-		s.say("not taken from %s: %s", node, why)
+	first := true
+	for k := range 1 + len(s.setup.Also) {
+		if s.deaf[k][node] {
+			continue
+		}
+		msg.links[k], msg.nlinks = linkEcho{seq: uint32(msg.echoSeq), delay: msg.echoDelay}, k+1
+		if why := s.m.receive(s.now, k, msg); why != "" && first {
+			s.say("not taken from %s: %s", node, why)
+		}
+		first = false
 	}
 }
 
@@ -235,7 +279,7 @@ func (s *script) advance(d int64) {
 		next := min(max(s.m.next(), s.now+ms/10), end)
 		answer := func(c []string) (at int64, due bool) {
 			p := s.m.peers[s.m.peerIndex(idOf(c[0]))]
-			at = p.sent[p.seqOut%sentRing].at + ms/2
+			at = p.sent[p.seqOut%sentRing].at + max(s.rtt, ms/2)
 			return at, p.seqOut > s.echoed[c[0]]
 		}
 		for _, c := range s.chats {
@@ -250,6 +294,7 @@ func (s *script) advance(d int64) {
 				s.hear(append(slices.Clone(c), "answer"))
 			}
 		}
+		s.m.woke(s.now, 0)
 		s.m.tick(s.now)
 		if s.now >= end {
 			s.act()
@@ -310,7 +355,7 @@ func describe(m *machine, msg *message) string {
 			continue
 		}
 		w = append(w, fmt.Sprintf("| %d on %s", e.epoch.Index, m.nameOf(e.node)))
-		for i, name := range []string{"want", "held", "released", "granted", "planned", "parked"} {
+		for i, name := range []string{"want", "held", "released", "granted", "planned", "parked", "unable"} {
 			if e.flags&(1<<i) != 0 {
 				w = append(w, name)
 			}

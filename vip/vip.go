@@ -23,6 +23,7 @@ const (
 	MaxVIPs      = 64
 	MaxAddresses = 256 // of all VIPs together
 	MaxKeys      = 4
+	MaxLinks     = 3 // ways for heartbeats from one node to another
 )
 
 // Epoch orders placements: a later one has the higher epoch. The zero Epoch is older than every placement.
@@ -45,6 +46,10 @@ type Setup struct {
 	Keys      [][]byte       // heartbeat keys, newest first: the first signs, all are accepted
 	Listen    netip.AddrPort // UDP address for heartbeats; the peers' Addr of this node
 
+	// Also are addresses for heartbeats on further links, in the order of the peers' Also of this node. The same heartbeats go over
+	// every link that both ends have: a node is heard while one of them works.
+	Also []netip.AddrPort
+
 	Peers       []Peer // all other nodes
 	SelfVoter   bool
 	Witness     bool   // grants, never holds
@@ -58,7 +63,8 @@ type Setup struct {
 // Peer is another node.
 type Peer struct {
 	Name    string
-	Addr    netip.AddrPort // where its guard listens
+	Addr    netip.AddrPort   // where its guard listens
+	Also    []netip.AddrPort // and on further links
 	Voter   bool
 	Witness bool
 }
@@ -109,6 +115,17 @@ func (s *Setup) Check() error {
 	if !beatable(s.Listen) {
 		bad("heartbeat address %v: want an address and a port", s.Listen)
 	}
+	checkAlso := func(who string, also []netip.AddrPort) {
+		if len(also) >= MaxLinks {
+			bad("%s%d heartbeat addresses, want at most %d", who, 1+len(also), MaxLinks)
+		}
+		for _, a := range also {
+			if !beatable(a) {
+				bad("%sheartbeat address %v: want an address and a port", who, a)
+			}
+		}
+	}
+	checkAlso("", s.Also)
 	if len(s.Peers) > MaxPeers {
 		bad("%d peers, want at most %d", len(s.Peers), MaxPeers)
 	}
@@ -124,6 +141,7 @@ func (s *Setup) Check() error {
 		if !beatable(p.Addr) {
 			bad("node %q: heartbeat address %v: want an address and a port", p.Name, p.Addr)
 		}
+		checkAlso(fmt.Sprintf("node %q: ", p.Name), p.Also)
 	}
 	vips := map[vipID]string{}
 	owner := map[netip.Addr]string{}
@@ -171,17 +189,34 @@ type State struct {
 	RealTime    bool // runs as SCHED_FIFO
 	Locked      bool // memory locked
 	Profile     string
+	ProfileWhy  string        // why it is not the fastest one; empty when it is
 	Lateness    time.Duration // worst wake-up of late
 	Gate        string        // "nftables", or why there is none
 	VotersIndex uint64        // of the newest Setup
 	Confirmed   uint64        // the lowest VotersIndex among all guards that hold or claim: the set of voters that is in force everywhere
 	Listen      string
+	Links       []Link // for heartbeats, this node's ends
 
 	Held      map[string]Holding // by VIP
 	Parked    map[string]Parking // by VIP
 	Peers     map[string]PeerState
 	Conflicts []Conflict
 	Explain   map[string][]string // by VIP: why it is held here or not
+	Unable    map[string]string   // VIPs that this node cannot hold, whatever its agent says, and why
+}
+
+// Link is this node's end of a way for heartbeats.
+type Link struct {
+	Addr    string
+	Problem string // why it does not work; empty when nothing is known against it
+}
+
+// PeerLink is a way for heartbeats as this guard sees it.
+type PeerLink struct {
+	Addr string        // the peer's end
+	Up   bool          // something was heard over it within a second
+	Age  time.Duration // since then; negative when there never was anything
+	RTT  time.Duration // the least one of late; zero when not known
 }
 
 // Holding is a VIP held by this node.
@@ -209,6 +244,8 @@ type PeerState struct {
 	MAC         string   // of its VIP interface
 	Held        []string // as it said last; empty once it is confirmed dead
 	Parked      []string // VIPs that it has moved away and still serves what it had of; the same
+	Unable      []string // VIPs that it cannot hold, as it said last
+	Links       []PeerLink
 	VotersIndex uint64
 	Applied     uint64
 }

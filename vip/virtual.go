@@ -252,7 +252,7 @@ func (v *Virtual) Run(ctx context.Context) {
 		}
 		for _, b := range inbox {
 			if v.codec != nil && v.codec.unpack(b, &v.in) == "" {
-				v.m.receive(v.now(), &v.in)
+				v.m.receive(v.now(), 0, &v.in)
 			}
 		}
 		v.serve(agent, died, setup, setupN, saying, stopped)
@@ -339,7 +339,7 @@ func (v *Virtual) configure(now int64, s *Setup) {
 	v.setup = s
 	v.m.configure(now, s)
 	for i := range v.m.vips {
-		v.m.link(now, i, true)
+		v.m.link(now, i, true, "")
 	}
 }
 
@@ -352,7 +352,7 @@ func (v *Virtual) act() {
 		case actSend, actGreet:
 			v.m.fill(now, a, &v.msg)
 			v.wire = v.codec.pack(v.wire[:0], &v.msg)
-			v.opts.Edge.Send(v.m.peers[a.peer].addr, slices.Clone(v.wire))
+			v.opts.Edge.Send(v.m.peers[a.peer].addrs[0], slices.Clone(v.wire))
 		case actAdd, actRefresh:
 			if v.m.leaseEnd(a.vip) > now {
 				v.opts.Edge.Put(v.m.vips[a.vip].name, validLife*time.Second)

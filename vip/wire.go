@@ -9,22 +9,24 @@ import (
 
 // The heartbeat on the wire, all numbers big-endian:
 //
-//	 0  version (1)             1  which key, first byte of its fingerprint
-//	 2  flags                   4  views   5  entries   6  profile   7  zero
+//	 0  version (2)             1  which key, first byte of its fingerprint
+//	 2  flags                   4  views   5  entries   6  profile   7  links
 //	 8  from    16 to          24  boot   32  seq
 //	40  echo boot              48  echo seq
 //	56  echo delay µs          60  interval µs   64  promise µs   68  lateness µs
 //	72  MAC, two zero          80  index of voters   88  applied
-//	96  views: node (8), suspect (1)
-//	    entries: vip (8), generation (8), index (8), node (8), flags (1)
+//	96  links: echo seq, its end (4), echo delay µs (4)
+//	    views: node (8), suspect (1)
+//	    entries: vip (8), generation (8), index (8), node (8), flags (1), MAC (6)
 //	    tag: HMAC-SHA256 over all before, its first 16 bytes
 const (
-	wireVersion = 1
+	wireVersion = 2
 	wireHead    = 96
 	wireView    = 9
-	wireEntry   = 33
+	wireEntry   = 39
+	wireLink    = 8
 	wireTag     = 16
-	wireMax     = wireHead + (MaxPeers+1)*wireView + MaxVIPs*wireEntry + wireTag
+	wireMax     = wireHead + MaxLinks*wireLink + (MaxPeers+1)*wireView + MaxVIPs*wireEntry + wireTag
 )
 
 // codec signs, checks, packs and unpacks heartbeats. One goroutine uses it. It allocates only when keys change.
@@ -64,17 +66,21 @@ func (c *codec) pack(b []byte, m *message) []byte {
 	start := len(b)
 	b = append(b, wireVersion, c.keys[0].id)
 	b = be.AppendUint16(b, uint16(m.flags))
-	b = append(b, byte(m.nviews), byte(m.nentries), m.profile, 0)
+	b = append(b, byte(m.nviews), byte(m.nentries), m.profile, byte(m.nlinks))
 	for _, n := range [...]uint64{uint64(m.from), uint64(m.to), m.boot, m.seq, m.echoBoot, m.echoSeq} {
 		b = be.AppendUint64(b, n)
 	}
 	for _, n := range [...]int64{m.echoDelay, m.interval, m.promise, m.lateness} {
-		b = be.AppendUint32(b, uint32(min(max(n, 0)/1000, 1<<32-1)))
+		b = be.AppendUint32(b, micros(n))
 	}
 	b = append(b, m.mac[:]...)
 	b = append(b, 0, 0)
 	b = be.AppendUint64(b, m.votersIndex)
 	b = be.AppendUint64(b, m.applied)
+	for _, l := range m.links[:m.nlinks] {
+		b = be.AppendUint32(b, l.seq)
+		b = be.AppendUint32(b, micros(l.delay))
+	}
 	for _, v := range m.views[:m.nviews] {
 		b = be.AppendUint64(b, uint64(v.node))
 		s := byte(0)
@@ -88,9 +94,12 @@ func (c *codec) pack(b []byte, m *message) []byte {
 			b = be.AppendUint64(b, n)
 		}
 		b = append(b, byte(e.flags))
+		b = append(b, e.mac[:]...)
 	}
 	return append(b, c.tag(c.keys[0], b[start:])...)
 }
+
+func micros(n int64) uint32 { return uint32(min(max(n, 0)/1000, 1<<32-1)) }
 
 // unpack fills m from b and returns "", or why b is no heartbeat for us. m is undefined in that case.
 func (c *codec) unpack(b []byte, m *message) string {
@@ -101,8 +110,8 @@ func (c *codec) unpack(b []byte, m *message) string {
 	if b[0] != wireVersion {
 		return "another version"
 	}
-	nviews, nentries := int(b[4]), int(b[5])
-	if nviews > MaxPeers+1 || nentries > MaxVIPs || len(b) != wireHead+nviews*wireView+nentries*wireEntry+wireTag {
+	nviews, nentries, nlinks := int(b[4]), int(b[5]), int(b[7])
+	if nviews > MaxPeers+1 || nentries > MaxVIPs || nlinks > MaxLinks || len(b) != wireHead+nlinks*wireLink+nviews*wireView+nentries*wireEntry+wireTag {
 		return "wrong length"
 	}
 	body, tag := b[:len(b)-wireTag], b[len(b)-wireTag:]
@@ -117,7 +126,7 @@ func (c *codec) unpack(b []byte, m *message) string {
 		return "not signed with a key of this cluster"
 	}
 	m.flags = msgFlags(be.Uint16(b[2:])) & flagsKnown
-	m.nviews, m.nentries, m.profile = nviews, nentries, b[6]
+	m.nviews, m.nentries, m.nlinks, m.profile = nviews, nentries, nlinks, b[6]
 	m.from, m.to = nodeID(be.Uint64(b[8:])), nodeID(be.Uint64(b[16:]))
 	m.boot, m.seq = be.Uint64(b[24:]), be.Uint64(b[32:])
 	m.echoBoot, m.echoSeq = be.Uint64(b[40:]), be.Uint64(b[48:])
@@ -126,6 +135,10 @@ func (c *codec) unpack(b []byte, m *message) string {
 	copy(m.mac[:], b[72:])
 	m.votersIndex, m.applied = be.Uint64(b[80:]), be.Uint64(b[88:])
 	b = b[wireHead:]
+	for i := range m.links[:nlinks] {
+		m.links[i] = linkEcho{seq: be.Uint32(b), delay: int64(be.Uint32(b[4:])) * 1000}
+		b = b[wireLink:]
+	}
 	for i := range m.views[:nviews] {
 		m.views[i] = view{node: nodeID(be.Uint64(b)), suspect: b[8] == 1}
 		b = b[wireView:]
@@ -133,7 +146,7 @@ func (c *codec) unpack(b []byte, m *message) string {
 	for i := range m.entries[:nentries] {
 		m.entries[i] = entry{
 			vip: vipID(be.Uint64(b)), epoch: Epoch{be.Uint64(b[8:]), be.Uint64(b[16:])}, node: nodeID(be.Uint64(b[24:])),
-			flags: entryFlags(b[32]) & entryKnown,
+			flags: entryFlags(b[32]) & entryKnown, mac: [6]byte(b[33:]),
 		}
 		b = b[wireEntry:]
 	}

@@ -3,6 +3,7 @@ package vip
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -13,8 +14,9 @@ func sampleMessage() *message {
 		lateness: 2 * ms, profile: 1, flags: flagAgent | flagFit, mac: [6]byte{2, 0, 0, 0, 0, 1}, votersIndex: 11, applied: 12, nviews: 2, nentries: 2,
 	}
 	m.views[0], m.views[1] = view{idOf("n3"), true}, view{idOf("n4"), false}
-	m.entries[0] = entry{vipKey("public"), Epoch{1, 42}, idOf("n1"), entryWant | entryHeld}
-	m.entries[1] = entry{vipKey("db"), Epoch{2, 1}, idOf("n2"), entryGranted}
+	m.links[0], m.links[1], m.nlinks = linkEcho{10, 1500_000}, linkEcho{9, 2500_000}, 2
+	m.entries[0] = entry{vipKey("public"), Epoch{1, 42}, idOf("n1"), entryWant | entryHeld, [6]byte{2, 0, 0, 0, 0, 1}}
+	m.entries[1] = entry{vipKey("db"), Epoch{2, 1}, idOf("n2"), entryGranted | entryUnable, [6]byte{2, 0, 0, 0, 0, 7}}
 	return m
 }
 
@@ -98,6 +100,7 @@ func FuzzHeartbeat(f *testing.F) {
 
 // clip clears what lies beyond the counts, which a reused message may hold.
 func clip(m message) message {
+	clear(m.links[m.nlinks:])
 	clear(m.views[m.nviews:])
 	clear(m.entries[m.nentries:])
 	return m
@@ -106,7 +109,7 @@ func clip(m message) message {
 // machineTakes shows a signed message of any content to a machine that is its receiver: a peer gone mad must not stop us.
 func machineTakes(msg *message) {
 	m := newMachine(int64(3600e9), 1, true)
-	s := Setup{Self: "n2", SelfVoter: true, Peers: []Peer{{Name: "n1", Voter: true}, {Name: "n3", Voter: true}}, VIPs: []VIP{{Name: "public"}, {Name: "db"}}}
+	s := Setup{Self: "n2", SelfVoter: true, Also: make([]netip.AddrPort, 1), Peers: []Peer{{Name: "n1", Voter: true, Also: make([]netip.AddrPort, 1)}, {Name: "n3", Voter: true}}, VIPs: []VIP{{Name: "public"}, {Name: "db"}}}
 	now := int64(3602e9)
 	m.configure(now, &s)
 	msg.from, msg.to = idOf("n1"), idOf("n2")
@@ -116,7 +119,8 @@ func machineTakes(msg *message) {
 		}
 	}
 	msg.echoBoot, msg.echoSeq = 1, 1
-	m.receive(now+ms, msg)
+	m.receive(now+ms, 0, msg)
+	m.receive(now+ms, 1, msg)
 	m.tick(now + 2*ms)
 	m.status(now + 3*ms)
 }
@@ -158,12 +162,12 @@ func TestHeartbeatsDoNotAllocate(t *testing.T) {
 		seq++
 		in = message{from: m.peers[0].id, to: m.self, boot: m.peers[0].boot, seq: seq, echoBoot: m.boot, echoSeq: m.peers[0].seqOut,
 			interval: 20 * ms, promise: 60 * ms, flags: flagAgent | flagFit, nentries: 1}
-		in.entries[0] = entry{vipKey("v0"), m.vips[0].known, m.self, entryGranted}
+		in.entries[0] = entry{vipKey("v0"), m.vips[0].known, m.self, entryGranted, [6]byte{}}
 		b = c.pack(b[:0], &in)
 		if why := c.unpack(b, &in); why != "" {
 			t.Fatal(why)
 		}
-		if why := m.receive(now, &in); why != "" {
+		if why := m.receive(now, 0, &in); why != "" {
 			t.Fatal(why)
 		}
 		m.tick(now)
