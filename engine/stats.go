@@ -49,6 +49,7 @@ type LoopStats struct {
 	Iterations uint64
 	Events     uint64
 	Sleeps     uint64
+	Naps       uint64 // moments waited for more events to come
 	Posts      uint64
 	PostsFull  uint64
 	Pauses     uint64 // of accepting, for lack of descriptors
@@ -81,6 +82,7 @@ func (e *Engine) Stats() Stats {
 		ls := LoopStats{Clients: w.Connections(), Servers: w.ToServers(), Waiting: w.Waiting(), Pauses: w.Pauses()}
 		load := w.Load()
 		ls.Iterations, ls.Events, ls.Sleeps = load.Iterations.Load(), load.Events.Load(), load.Sleeps.Load()
+		ls.Naps = load.Naps.Load()
 		ls.Posts, ls.PostsFull = load.Posts.Load(), load.PostsFull.Load()
 		ls.Busy = time.Duration(load.BusyNanos.Load())
 		st.Loops = append(st.Loops, ls)

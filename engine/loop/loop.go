@@ -47,7 +47,9 @@ type Loop struct {
 	poll   poller
 	slots  []slot // by descriptor
 	wheel  wheel
+	gather gather
 	now    int64 // nanoseconds since base, taken once per iteration
+	woke   int64 // when the last wait or nap ended
 	pipes  []*Pipe
 	more   bool // After has more to do
 	sleepy bool // the last wait was long: leave the processor to others during the next one
@@ -65,8 +67,9 @@ type Loop struct {
 
 // slot is what a descriptor means at the moment.
 type slot struct {
-	h   Handler
-	gen uint32 // of this registration: an event of an earlier one is stale
+	h     Handler
+	gen   uint32 // of this registration: an event of an earlier one is stale
+	heard uint32 // the window of gather in which it last had an event
 }
 
 // Load counts what a loop does. Any goroutine may read it.
@@ -74,9 +77,10 @@ type Load struct {
 	Iterations atomic.Uint64
 	Events     atomic.Uint64
 	Sleeps     atomic.Uint64 // blocking waits
+	Naps       atomic.Uint64 // moments waited for more events to come, see gather
 	Posts      atomic.Uint64
 	PostsFull  atomic.Uint64 // posts refused because the mailbox was full
-	BusyNanos  atomic.Uint64 // time not spent in blocking waits
+	BusyNanos  atomic.Uint64 // time not spent in blocking waits and naps
 }
 
 // New returns a loop that does not run yet.
@@ -107,15 +111,18 @@ func New(o Options) (*Loop, error) {
 // Run handles events until Stop, on a thread of its own. It ends with the mailbox empty and refusing.
 func (l *Loop) Run() {
 	runtime.LockOSThread()
+	punctual()
 	defer runtime.UnlockOSThread()
 	for !l.stop.Load() {
 		n := l.wait()
 		l.tick()
+		l.gather.advance(l.now)
 		l.load.Iterations.Add(1)
 		l.load.Events.Add(uint64(n))
 		for i := range n {
 			fd, gen, ev := l.poll.event(i)
 			if s := &l.slots[fd]; s.h != nil && s.gen == gen {
+				l.gather.note(&s.heard)
 				s.h.Ready(ev)
 			}
 		}
@@ -144,6 +151,18 @@ func (l *Loop) wait() int {
 		}
 		return n
 	}
+	if l.gather.active >= gatherFrom {
+		now := l.elapsed()
+		if nap := l.gather.nap(now - l.now); nap > 0 {
+			l.load.Naps.Add(1)
+			l.rests(now)
+			sleep(nap)
+			l.woke = l.elapsed()
+			if n, e := l.poll.wait(0); e == 0 && n > 0 {
+				return n
+			}
+		}
+	}
 	for range l.spin {
 		if n, e := l.poll.wait(0); e == 0 && n > 0 {
 			return n
@@ -151,7 +170,7 @@ func (l *Loop) wait() int {
 	}
 	timeout := l.timeout()
 	start := l.elapsed()
-	l.load.BusyNanos.Add(uint64(start - l.now))
+	l.rests(start)
 	l.load.Sleeps.Add(1)
 	var n int
 	var e syscall.Errno
@@ -164,7 +183,8 @@ func (l *Loop) wait() int {
 		runtime.Gosched() // EINTR: a preemption point, or a stop-the-world would wait for ever
 		n = 0
 	}
-	slept := l.elapsed() - start
+	l.woke = l.elapsed()
+	slept := l.woke - start
 	l.sleepy = slept > int64(2*time.Millisecond)
 	// A wake-up costs several polls' worth of CPU and, on a virtual machine, latency. When events come within that, look twice
 	// before sleeping; when they do not, do not look at all.
@@ -178,6 +198,9 @@ func (l *Loop) wait() int {
 	}
 	return n
 }
+
+// rests adds the time since the loop woke up to what it was busy.
+func (l *Loop) rests(now int64) { l.load.BusyNanos.Add(uint64(now - l.woke)) }
 
 // maxSpin bounds the polls before a blocking wait.
 const maxSpin = 4

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -78,4 +79,16 @@ func wakeEventfd(fd int) {
 func drainEventfd(fd int) {
 	var n uint64
 	syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&n)), 8)
+}
+
+// sleep does nothing for a moment, which must be short: the runtime does not hear of it.
+func sleep(ns int64) {
+	ts := syscall.NsecToTimespec(ns)
+	syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+}
+
+// punctual has the kernel end this thread's sleeps when they are due, and not up to 50 us later. A thread that cannot have
+// that sleeps a little longer.
+func punctual() {
+	syscall.RawSyscall(syscall.SYS_PRCTL, unix.PR_SET_TIMERSLACK, uintptr(time.Microsecond), 0)
 }

@@ -96,6 +96,9 @@ func setInt(fd, level, name int, v int32) syscall.Errno {
 // NoDelay sends small segments at once. Accepted connections have it from their listener.
 func NoDelay(fd int) { setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
 
+// Push sends what a connection with NoDelay holds back because more was announced.
+func Push(fd int) { NoDelay(fd) }
+
 // DeferAccept has a listener keep a connection to itself until the client has sent something. It must be off for protocols in
 // which the server speaks first.
 func DeferAccept(fd int, on bool) {

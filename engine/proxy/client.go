@@ -25,6 +25,7 @@ type client struct {
 	incomplete bool   // in is known to hold no complete head
 	headDue    int64  // when the head that has begun must be complete
 	served     uint32 // requests
+	onHold     bool   // noted as one for whom something may be held back
 	discarded  int    // bytes read and thrown away while lingering
 	headAt     int64  // when the first byte of the head in hand was read
 
@@ -330,7 +331,7 @@ func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip
 	c := w.spareClient()
 	c.conn = conn{fd: fd, owner: c}
 	c.listener, c.front, c.addr = l, front, addr
-	c.served, c.headDue, c.incomplete = 0, 0, false
+	c.served, c.headDue, c.incomplete, c.onHold = 0, 0, false, false
 	w.link(c)
 	c.stats().Connections.Inc()
 	if front.Mode == config.TCP {

@@ -15,6 +15,7 @@ type conn struct {
 	broken   bool // reset, or both directions shut
 	full     bool // the socket took less than it was given; the next Writable resumes
 	watched  bool // registered with the loop
+	held     bool // the kernel holds back the end of what was sent, for more to go with it (see hold)
 
 	pend []byte // accepted for sending, but the socket is full; on loan from the buffer pool
 	off  int    // 0 <= off <= len(pend): sent already
@@ -62,9 +63,13 @@ func (c *conn) recv(b []byte) (int, ioState) {
 }
 
 // write sends b, and keeps what does not fit. It returns ioOK or ioError.
-func (w *Worker) write(c *conn, b []byte) ioState {
+func (w *Worker) write(c *conn, b []byte) ioState { return w.send(c, b, false) }
+
+// send is write; more says that more follows in a moment, so that the kernel need not send a segment for b alone.
+func (w *Worker) send(c *conn, b []byte, more bool) ioState {
 	if !c.full {
-		n, e := loop.Send(c.fd, b, false)
+		c.held = more
+		n, e := loop.Send(c.fd, b, more)
 		switch {
 		case e == syscall.EAGAIN:
 			n = 0
@@ -102,7 +107,7 @@ func (w *Worker) flush(c *conn) ioState {
 		}
 		c.off += n
 	}
-	c.full = false
+	c.full, c.held = false, false
 	if c.pend != nil {
 		w.bufs.put(c.pend)
 		c.pend, c.off = nil, 0

@@ -336,6 +336,9 @@ func (c *client) sendBody() {
 	}
 	switch o {
 	case flowDone:
+		if c.up.over { // the next request begins
+			c.keep([]byte{c.up.next})
+		}
 		w.stop(&c.up)
 		x.bodyDone = true
 	case flowYield:

@@ -22,6 +22,8 @@ type flow struct {
 	bulk     bool // splice
 	eof      bool // src has ended
 	closed   bool // and dst has been told (tunnels)
+	over     bool // src has sent more than rest: next is the first byte of it
+	next     byte
 	moved    int64
 }
 
@@ -51,7 +53,9 @@ func (w *Worker) pump(f *flow) outcome {
 			return flowWrite
 		}
 		if f.pipe != nil && f.pipe.Held > 0 {
-			switch _, e := f.pipe.Flush(f.dst.fd, f.rest > 0 && f.src.readable); {
+			more := f.rest > 0 && f.src.readable
+			f.dst.held = more
+			switch _, e := f.pipe.Flush(f.dst.fd, more); {
 			case e == syscall.EAGAIN:
 				f.dst.full = true
 				if !f.dst.watched && !w.watch(f.dst) {
@@ -134,13 +138,18 @@ func (f *flow) fill() (int, ioState) {
 func (f *flow) copy(w *Worker) (int, ioState) {
 	b := w.in
 	if f.rest >= 0 {
-		b = b[:min(int64(len(b)), f.rest)]
+		// One byte more than is wanted: to get less than was asked for says that src is drained, which would cost another read.
+		b = b[:min(int64(len(b)), f.rest+1)]
 	} else {
 		b = b[:min(len(b), 2*spliceFrom)]
 	}
 	n, st := f.src.recv(b)
 	if st != ioOK {
 		return 0, st
+	}
+	if f.rest >= 0 && int64(n) > f.rest {
+		n--
+		f.over, f.next = true, b[n]
 	}
 	if n >= spliceFrom && (f.rest < 0 || f.rest-int64(n) >= spliceFrom) {
 		f.bulk = true

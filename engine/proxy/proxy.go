@@ -64,6 +64,7 @@ type Worker struct {
 	turns        []turn
 	spareTurns   []turn
 	draining     bool
+	holding      holding
 
 	dateText [len(http.TimeFormat)]byte
 	dateDue  int64
@@ -94,6 +95,7 @@ func New(id int, shared *Shared, progress *atomic.Uint64) (*Worker, error) {
 		sockets: map[*Listener]*socket{},
 	}
 	w.toServer.Proto = "http"
+	w.holding.w, w.holding.timer.Owner = w, &w.holding
 	var err error
 	w.loop, err = loop.New(loop.Options{Progress: progress, After: w.after})
 	return w, err

@@ -196,7 +196,7 @@ func (s *server) respond(have []byte) {
 	x.rec.answered = w.loop.Now()
 	c.countStatus(p.Status, true)
 	w.sent(c, len(out))
-	if w.write(&c.conn, out) != ioOK {
+	if w.send(&c.conn, out, rest > 0) != ioOK { // most servers send a head and its body one after the other
 		c.gone()
 		return
 	}
@@ -209,6 +209,7 @@ func (s *server) respond(have []byte) {
 		c.down.start(&s.conn, &c.conn, rest)
 	}
 	s.readBody()
+	w.hold(c)
 }
 
 // readBody passes on the response's body, as far as there is something to read and the client takes it.
@@ -223,6 +224,9 @@ func (s *server) readBody() {
 	w.sent(c, int(c.down.moved-before))
 	switch o {
 	case flowDone:
+		if c.down.over { // it said more than it announced
+			s.keep = false
+		}
 		c.finish()
 	case flowYield:
 		w.again(c)
