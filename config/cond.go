@@ -15,7 +15,7 @@ type Cond struct {
 
 	// Of the comparisons: the value of Left is tested against what follows.
 	Left  Operand
-	Value string         // Equal, StartsWith
+	Value string         // Equal, StartsWith; InList: the list's name
 	Set   []string       // OneOf
 	CIDRs []netip.Prefix // InCIDR
 	Regex *regexp.Regexp // Matches
@@ -32,6 +32,7 @@ const (
 	Equal
 	OneOf
 	InCIDR
+	InList
 	StartsWith
 	Matches
 )
@@ -53,7 +54,7 @@ const (
 	FieldHeader       // the first of that name; "" when absent
 	FieldQuery        // percent-decoded; "" when absent
 	FieldCookie
-	FieldClient // the client's address; only InCIDR and Equal look at it
+	FieldClient // the client's address; only InCIDR, InList and Equal look at it
 )
 
 func (f Field) String() string {
@@ -121,6 +122,8 @@ func (c *Cond) String() string {
 			nets = append(nets, n.String())
 		}
 		return "in_cidr(" + c.Left.String() + ", " + quoteAll(nets) + ")"
+	case InList:
+		return "in_list(" + c.Left.String() + ", " + quote(c.Value) + ")"
 	case StartsWith:
 		return "starts_with(" + c.Left.String() + ", " + quote(c.Value) + ")"
 	case Matches:

@@ -21,7 +21,7 @@ const (
 
 var (
 	condFields    = []string{"method", "host", "path", "query", "header", "cookie", "client"}
-	condFunctions = []string{"one_of", "in_cidr", "starts_with", "matches", "lower"}
+	condFunctions = []string{"one_of", "in_cidr", "in_list", "starts_with", "matches", "lower"}
 )
 
 // condition reads a `when`. It returns nil when it reported something.
@@ -212,12 +212,9 @@ func (p *parser) call(e *hclsyntax.FunctionCallExpr, terms *int) *Cond {
 	usage := map[string]string{
 		"one_of":      `one_of(method, ["GET", "HEAD"])`,
 		"in_cidr":     `in_cidr(client, ["198.51.100.0/24"])`,
+		"in_list":     `in_list(client, "office")`,
 		"starts_with": `starts_with(path, "/v1/")`,
 		"matches":     `matches(path, "^/v[0-9]+/")`,
-	}
-	if e.Name == "in_list" {
-		p.unsupported(e.NameRange, "in_list()", `write the networks themselves: in_cidr(client, ["198.51.100.0/24"])`)
-		return nil
 	}
 	if e.Name == "lower" {
 		p.errorf(e.Range(), `compare it: lower(header["x"]) == "a"`, "lower() alone is not a condition")
@@ -237,7 +234,7 @@ func (p *parser) call(e *hclsyntax.FunctionCallExpr, terms *int) *Cond {
 		return nil
 	}
 	arg := e.Args[1]
-	if isClient := o.Field == FieldClient; isClient != (e.Name == "in_cidr") {
+	if isClient := o.Field == FieldClient; isClient != (e.Name == "in_cidr" || e.Name == "in_list") {
 		hint := "write as in " + example
 		if isClient {
 			hint = "write as in " + usage["in_cidr"]
@@ -267,6 +264,13 @@ func (p *parser) call(e *hclsyntax.FunctionCallExpr, terms *int) *Cond {
 			}
 		}
 		ok = ok && c != nil && len(c.CIDRs) > 0
+	case "in_list":
+		c = p.term(e.Range(), InList, o, terms)
+		v, good := p.str(arg, "in_list()")
+		if ok = good && c != nil; ok {
+			c.Value = v
+			p.refer(toList, text{v, arg.Range()}, "in_list()")
+		}
 	case "starts_with":
 		c = p.term(e.Range(), StartsWith, o, terms)
 		v, good := p.str(arg, "starts_with()")
@@ -354,7 +358,7 @@ func (p *parser) operand(e hclsyntax.Expression) (Operand, bool) {
 
 func (p *parser) lower(e *hclsyntax.FunctionCallExpr) (Operand, bool) {
 	if e.Name != "lower" {
-		if slices.Contains(condFunctions, e.Name) || e.Name == "in_list" {
+		if slices.Contains(condFunctions, e.Name) {
 			p.errorf(e.Range(), "write it alone, or with ! in front", "%s() is true or false, not a part of a request", e.Name)
 		} else {
 			p.errorf(e.NameRange, didYouMean(e.Name, condFunctions, "there are"), "unknown function %s()", e.Name)

@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Text      []byte // the source, byte for byte
 	VIPs      []*VIP
+	Lists     []*List
 	Frontends []*Frontend
 	Backends  []*Backend
 }
@@ -72,7 +73,13 @@ type Frontend struct {
 	ResponseHeaders HeaderEdits
 	Timeouts        FrontendTimeouts
 	MinRate         MinRate // HTTP only
-	Pos             Pos
+
+	// Names of lists.
+	Allow   []string // who else connects is refused; empty: nobody is
+	Deny    []string // who connects from there is refused, whatever Allow says
+	Trusted []string // proxies whose X-Forwarded-For is believed; HTTP only
+
+	Pos Pos
 }
 
 // Listener is one address a frontend listens on.
@@ -115,6 +122,19 @@ type MinRate struct {
 	Request  int // bytes per second; 0: any
 	Response int
 	Grace    time.Duration // before it is measured, and for how long at a time
+}
+
+// List is a set of addresses. What an operator adds and takes away at run time outranks it.
+type List struct {
+	Name  string
+	CIDRs []netip.Prefix
+	Pos   Pos
+}
+
+// ListEntry says of a network whether it is in a list. The entry with the longest prefix decides.
+type ListEntry struct {
+	Prefix netip.Prefix
+	In     bool
 }
 
 // HeaderEdits change a head, in the order remove, set, add. Names keep their written form; they match without regard to case.
@@ -314,6 +334,16 @@ func (c *Config) BackendsBehind(vip string) []*Backend {
 		}
 	}
 	return bs
+}
+
+// List returns the list of that name, or nil.
+func (c *Config) List(name string) *List {
+	for _, l := range c.Lists {
+		if l.Name == name {
+			return l
+		}
+	}
+	return nil
 }
 
 // VIP returns the VIP of that name, or nil.

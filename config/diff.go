@@ -101,7 +101,7 @@ type object struct {
 // attribute has the value "" when it is not set.
 type attribute struct{ name, value string }
 
-// objects flattens a configuration, in written order: VIPs, frontends each with its routes, backends each with its servers.
+// objects flattens a configuration, in written order: VIPs, lists, frontends each with its routes, backends each with its servers.
 func objects(c *Config) []object {
 	if c == nil {
 		return nil
@@ -112,6 +112,9 @@ func objects(c *Config) []object {
 			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"prefer", strings.Join(v.Prefer, ", ")},
 			{"failback", after(v.Failback)}, {"group", v.Group}, {"minimum_servers", nonzero(v.MinimumServers)},
 		}})
+	}
+	for _, l := range c.Lists {
+		all = append(all, describeList(l))
 	}
 	for _, f := range c.Frontends {
 		all = append(all, describeFrontend(f))
@@ -144,6 +147,7 @@ func describeFrontend(f *Frontend) object {
 		{"routes", strings.Join(routes, ", ")},
 		{"timeouts headers", shortDuration(f.Timeouts.Headers)}, {"timeouts client", shortDuration(f.Timeouts.Client)},
 		{"timeouts idle", shortDuration(f.Timeouts.Idle)}, {"min_rate", describeMinRate(f)},
+		{"allow", strings.Join(f.Allow, ", ")}, {"deny", strings.Join(f.Deny, ", ")}, {"trusted", strings.Join(f.Trusted, ", ")},
 	}}
 	o.attrs = append(o.attrs, describeEdits(f.RequestHeaders, f.ResponseHeaders)...)
 	return o

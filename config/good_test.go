@@ -88,7 +88,7 @@ func TestParsedValuesAreOfTheirTypes(t *testing.T) {
 		{"headers", c.Frontends[0].Routes[0].Headers, []Pair{{"x-tenant", "a"}, {"x-empty", ""}}},
 		{"redirect", *c.Frontends[0].Routes[2].Redirect, Redirect{"https://www.example.com/", 302}},
 		{"respond", *c.Frontends[0].Routes[5].Respond, Respond{200, "User-agent: *\nDisallow: /\n", "text/plain; charset=utf-8"}},
-		{"pos", b.Servers[1].Pos, Pos{"edge.hcl", 131, 3}},
+		{"pos", b.Servers[1].Pos, Pos{"edge.hcl", 138, 3}},
 	} {
 		if diff := cmp.Diff(x.want, x.got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 			cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
@@ -102,7 +102,8 @@ func TestConditionReadsWhatItWrites(t *testing.T) {
 	c := mustParse(t, readCase(t, "testdata/good/conditions.hcl"))
 	for _, r := range c.Frontends[0].Routes {
 		src := "frontend \"f\" {\n  bind = [\"127.0.0.1\"]\n  http = 80\n  route \"r\" {\n    when = " + r.When.String() +
-			"\n    respond { status = 404 }\n  }\n}\n"
+			"\n    respond { status = 404 }\n  }\n}\n" +
+			"list \"office\" {}\nlist \"guests\" {}\n"
 		again := mustParse(t, src).Frontends[0].Routes[0].When
 		if again.String() != r.When.String() {
 			t.Errorf("%s: wrote %s, read %s", r.Name, r.When, again)

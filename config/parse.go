@@ -90,10 +90,9 @@ func (p *parser) run() *Config {
 		return nil
 	}
 	top := &body{source: p.source, kind: "file", what: "the configuration", body: tree, header: tree.SrcRange}
-	for _, name := range []string{"vip", "frontend", "backend", "defaults"} {
+	for _, name := range []string{"vip", "list", "frontend", "backend", "defaults"} {
 		top.all(name)
 	}
-	top.refuse("list", `write the networks where they are used: in_cidr(client, ["198.51.100.0/24"])`)
 	top.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
 	top.refuse("certificate", "end TLS in the servers: pass it through with tcp = 443")
 	for _, word := range []string{"name", "data_dir", "advertise", "port", "interface", "role", "pair"} {
@@ -107,6 +106,8 @@ func (p *parser) run() *Config {
 		switch c.Type {
 		case "vip":
 			p.vip(c)
+		case "list":
+			p.list(c)
 		case "frontend":
 			p.frontend(c)
 		case "backend":

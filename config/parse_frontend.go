@@ -47,6 +47,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 	b.refuse("proxy_protocol", "the servers see the client in X-Forwarded-For (http)")
 
 	http := f.Mode != TCP
+	f.Allow, f.Deny = p.lists(b, "allow"), p.lists(b, "deny")
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "frontend timeouts"
 		t.frontendTimeouts(&f.Timeouts, http)
@@ -54,6 +55,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 	}
 	if http {
 		p.minRate(b, &f.MinRate)
+		f.Trusted = p.lists(b, "trusted")
 		f.RequestHeaders = p.headerEdits(b, "request_headers")
 		f.ResponseHeaders = p.headerEdits(b, "response_headers")
 		names := map[string]hcl.Range{}
@@ -64,7 +66,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 			p.errorf(b.header, `write backend = "NAME", or a route`, "%s leads nowhere", b.what)
 		}
 	} else {
-		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate"} {
+		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate", "trusted"} {
 			b.misplaced(word, fmt.Sprintf("%q needs http, and %s speaks tcp", word, b.what), "tcp is passed on as it comes, to one backend")
 		}
 		if !b.has("backend") {

@@ -32,7 +32,7 @@ func (p *parser) route(f *Frontend, c *hclsyntax.Block, names map[string]hcl.Ran
 		})
 	}
 	b.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
-	b.refuse("list", `write the networks themselves: when = in_cidr(client, ["198.51.100.0/24"])`)
+	b.misplaced("list", "a route has no list", `write when = in_list(client, "NAME")`)
 	b.refuse("rewrite", "servers see the path that the client sent; redirect can send the client elsewhere")
 	b.misplaced("timeouts", `"timeouts" cannot be set for a route`, "set them in the frontend or in the backend")
 	b.done()

@@ -21,13 +21,19 @@ type target uint8
 const (
 	toVIP target = iota
 	toBackend
+	toList
 )
 
+// targets are the kinds of object that others name.
+var targets = map[string]target{"vip": toVIP, "backend": toBackend, "list": toList}
+
 func (t target) String() string {
-	if t == toVIP {
-		return "vip"
+	for word, to := range targets {
+		if to == t {
+			return word
+		}
 	}
-	return "backend"
+	return "unknown"
 }
 
 // reference is a name that must exist somewhere in the file, before or after.
@@ -102,16 +108,14 @@ func (p *parser) validate() {
 func (p *parser) validateReferences() {
 	words := map[target][]string{}
 	for key := range p.ranges {
-		if n, ok := key.(named); ok && n.kind != "frontend" {
-			to := toVIP
-			if n.kind == "backend" {
-				to = toBackend
-			}
+		n, _ := key.(named)
+		if to, ok := targets[n.kind]; ok {
 			words[to] = append(words[to], n.name)
 		}
 	}
-	slices.Sort(words[toVIP])
-	slices.Sort(words[toBackend])
+	for _, names := range words {
+		slices.Sort(names)
+	}
 	for _, r := range p.references {
 		names := words[r.to]
 		if slices.Contains(names, r.name.string) {
@@ -133,16 +137,19 @@ func (p *parser) validateReferences() {
 	}
 }
 
-// validateUnused reports backends that nobody names.
+// validateUnused reports backends and lists that nobody names.
 func (p *parser) validateUnused() {
-	used := map[string]bool{}
+	used := map[named]bool{}
 	for _, r := range p.references {
-		if r.to == toBackend {
-			used[r.name.string] = true
+		used[named{r.to.String(), r.name.string}] = true
+	}
+	for _, l := range p.config.Lists {
+		if !used[named{"list", l.Name}] {
+			p.warnf(p.ranges[l], "name it in a frontend's allow, deny or trusted, or in in_list(), or take it away", "list %q is used by nobody", l.Name)
 		}
 	}
 	for _, b := range p.config.Backends {
-		if !used[b.Name] {
+		if !used[named{"backend", b.Name}] {
 			p.warnf(p.ranges[b], "name it in a frontend or a route, or take it away", "backend %q is used by nobody", b.Name)
 		}
 	}

@@ -205,6 +205,7 @@ func (e *Engine) Apply(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("apply a configuration: %w", err)
 	}
+	e.evict(next)
 	e.log.Info("configuration in force", "frontends", len(next.Frontends), "backends", len(next.Backends),
 		"listeners", len(e.listeners), "opened", len(opened), "closed", len(gone))
 	return nil

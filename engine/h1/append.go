@@ -1,6 +1,9 @@
 package h1
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // ToServer says how a request head is sent on. Everything in it may be left out.
 type ToServer struct {
@@ -8,6 +11,7 @@ type ToServer struct {
 	For   []byte // X-Forwarded-For: the client's address as text
 	Proto string // X-Forwarded-Proto: "http" or "https"
 	Host  []byte // sent when the request has none (HTTP/1.0)
+	Via   bool   // the request comes from a proxy that is trusted: what it says in X-Forwarded-For and -Proto is passed on
 	Close bool   // the connection to the server ends with this exchange
 }
 
@@ -42,12 +46,19 @@ func (r *Request) AppendHead(dst []byte, o *ToServer) []byte {
 	dst = r.appendFields(dst, e)
 	if o.For != nil && (e == nil || !e.noFor) {
 		dst = append(dst, "X-Forwarded-For: "...)
+		if o.Via {
+			dst = r.appendFor(dst)
+		}
 		dst = append(dst, o.For...)
 		dst = append(dst, "\r\n"...)
 	}
 	if o.Proto != "" && (e == nil || !e.noProto) {
 		dst = append(dst, "X-Forwarded-Proto: "...)
-		dst = append(dst, o.Proto...)
+		if v := r.Header("x-forwarded-proto"); o.Via && (string(v) == "https" || string(v) == "http") {
+			dst = append(dst, v...)
+		} else {
+			dst = append(dst, o.Proto...)
+		}
 		dst = append(dst, "\r\n"...)
 	}
 	if e == nil || !e.noVia {
@@ -76,6 +87,38 @@ func (r *Request) AppendHead(dst []byte, o *ToServer) []byte {
 		dst = append(dst, e.add...)
 	}
 	return append(dst, "\r\n"...)
+}
+
+// appendFor appends the X-Forwarded-For of the request with a comma behind it; several fields are one list (RFC 9110 5.3).
+func (r *Request) appendFor(dst []byte) []byte {
+	for i := range r.Fields {
+		if f := &r.Fields[i]; isFor(f.Name) && len(f.Value) > 0 {
+			dst = append(append(dst, f.Value...), ", "...)
+		}
+	}
+	return dst
+}
+
+func isFor(name []byte) bool {
+	return len(name) == len("x-forwarded-for") && equalFold(name, "x-forwarded-for")
+}
+
+// ForwardedFor calls hop for the addresses of X-Forwarded-For as they were written, the last one first, until it returns false.
+func (r *Request) ForwardedFor(hop func(text []byte) bool) {
+	for i := len(r.Fields) - 1; i >= 0; i-- {
+		f := &r.Fields[i]
+		if !isFor(f.Name) {
+			continue
+		}
+		v := f.Value
+		for len(v) > 0 {
+			comma := bytes.LastIndexByte(v, ',')
+			if !hop(bytes.Trim(v[comma+1:], " \t")) {
+				return
+			}
+			v = v[:max(comma, 0)]
+		}
+	}
 }
 
 // ClientBody is how the body goes to a client of that minor version: as it came, but HTTP/1.0 knows no chunks. Chunks with Raw

@@ -17,6 +17,7 @@ func Compile(c *config.Config, old *Plan) (*Plan, error) {
 	if old == nil {
 		old = &Plan{}
 	}
+	p.lists = compileLists(c, old)
 	live := old.lives()
 	var errs []error
 	for _, cb := range c.Backends {
@@ -125,6 +126,9 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		MinRate:   c.MinRate,
 		Stats:     new(Stats),
 		hosts:     newHostIndex(c.Routes),
+		Trusted:   p.named(c.Trusted),
+		allow:     p.named(c.Allow),
+		deny:      p.named(c.Deny),
 	}
 	if c.Backend != "" {
 		if f.Backend = p.backends[c.Backend]; f.Backend == nil {
@@ -166,7 +170,7 @@ func (p *Plan) compileRoute(f *config.Frontend, c *config.Route) (route, error) 
 	if err := checkEdits(c.RequestHeaders, c.ResponseHeaders); err != nil {
 		return route{}, err
 	}
-	tests, err := compileMatch(c)
+	tests, err := compileMatch(c, p.lists)
 	if err != nil {
 		return route{}, err
 	}

@@ -18,22 +18,22 @@ type test func(*Scratch) bool
 type value func(*Scratch) []byte
 
 // compileCond turns a condition into a closure. Absent headers, parameters and cookies are "".
-func compileCond(c *config.Cond) (test, error) {
+func compileCond(c *config.Cond, lists map[string]*List) (test, error) {
 	switch c.Op {
 	case config.And, config.Or:
-		return compileList(c)
+		return compileList(c, lists)
 	case config.Not:
 		if len(c.Args) != 1 {
 			return nil, fmt.Errorf("! with %d conditions instead of one", len(c.Args))
 		}
-		t, err := compileCond(c.Args[0])
+		t, err := compileCond(c.Args[0], lists)
 		if err != nil {
 			return nil, err
 		}
 		return func(s *Scratch) bool { return !t(s) }, nil
 	}
 	if c.Left.Field == config.FieldClient {
-		return compileClient(c)
+		return compileClient(c, lists)
 	}
 	v, err := compileOperand(c.Left)
 	if err != nil {
@@ -61,13 +61,13 @@ func compileCond(c *config.Cond) (test, error) {
 }
 
 // compileList compiles && and ||, the common pairs without a loop.
-func compileList(c *config.Cond) (test, error) {
+func compileList(c *config.Cond, lists map[string]*List) (test, error) {
 	if len(c.Args) == 0 {
 		return nil, fmt.Errorf("&& or || of nothing")
 	}
 	var ts []test
 	for _, arg := range c.Args {
-		t, err := compileCond(arg)
+		t, err := compileCond(arg, lists)
 		if err != nil {
 			return nil, err
 		}
@@ -160,11 +160,17 @@ func (s *Scratch) toLower(b []byte) []byte {
 }
 
 // compileClient compiles what is asked about the client's address. It is compared as an address, not as text.
-func compileClient(c *config.Cond) (test, error) {
+func compileClient(c *config.Cond, lists map[string]*List) (test, error) {
 	switch c.Op {
 	case config.InCIDR:
 		r := newRanges(c.CIDRs)
 		return func(s *Scratch) bool { return r.contain(s.client) }, nil
+	case config.InList:
+		l := lists[c.Value]
+		if l == nil {
+			return nil, fmt.Errorf("there is no list %q", c.Value)
+		}
+		return func(s *Scratch) bool { return l.Contains(s.client) }, nil
 	case config.Equal:
 		want, err := netip.ParseAddr(c.Value)
 		if err != nil {
@@ -184,7 +190,7 @@ func compileClient(c *config.Cond) (test, error) {
 		r := newRanges(ps)
 		return func(s *Scratch) bool { return r.contain(s.client) }, nil
 	}
-	return nil, fmt.Errorf("client can be compared by ==, one_of and in_cidr alone")
+	return nil, fmt.Errorf("client can be compared by ==, one_of, in_cidr and in_list alone")
 }
 
 // ranges is a set of addresses: disjoint, in order.
@@ -243,7 +249,7 @@ func (r ranges) contain(a netip.Addr) bool {
 }
 
 // compileMatch turns what a route says besides its hosts into tests, the cheapest first.
-func compileMatch(r *config.Route) ([]test, error) {
+func compileMatch(r *config.Route, lists map[string]*List) ([]test, error) {
 	var ts []test
 	if len(r.Methods) > 0 {
 		ts = append(ts, oneOf(func(s *Scratch) []byte { return s.q.Method }, r.Methods))
@@ -268,7 +274,7 @@ func compileMatch(r *config.Route) ([]test, error) {
 	pairs(r.Cookies, func(q *h1.Request, _ *Scratch, name string) []byte { return q.Cookie(name) })
 	pairs(r.Queries, func(_ *h1.Request, s *Scratch, name string) []byte { return s.queryValue(name) })
 	if r.When != nil {
-		t, err := compileCond(r.When)
+		t, err := compileCond(r.When, lists)
 		if err != nil {
 			return nil, fmt.Errorf("when: %w", err)
 		}

@@ -149,7 +149,7 @@ func FuzzConditions(f *testing.F) {
 func checkConditions(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	c := randomCond(r, 3)
-	compiled, err := compileCond(c)
+	compiled, err := compileCond(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func BenchmarkConditions(b *testing.B) {
 		{Op: config.Equal, Left: config.Operand{Field: config.FieldHeader, Name: "X-Canary"}, Value: "1"},
 		{Op: config.Not, Args: []*config.Cond{{Op: config.Equal, Left: config.Operand{Field: config.FieldMethod}, Value: "POST"}}},
 	}}
-	t, err := compileCond(and)
+	t, err := compileCond(and, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

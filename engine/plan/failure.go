@@ -26,6 +26,7 @@ const (
 	Internal                        // the balancer could not go on: no memory for the kernel's part of a connection
 	SlowRequest                     // a body that arrived below min_rate
 	SlowResponse                    // a client that took what it asked for below min_rate
+	Denied                          // a connection from an address that may not connect; nothing of it was read
 
 	NumFailures // the length of an array that counts by Failure
 )
@@ -56,6 +57,7 @@ var failures = [NumFailures]struct {
 	OutOfDescriptors: {"out_of_descriptors", 'R'},
 	Stopped:          {"stopped", 'K'},
 	Internal:         {"internal", 'I'},
+	Denied:           {"denied", 'P'},
 	SlowRequest:      {"slow_request", 'c'},
 	SlowResponse:     {"slow_response", 'c'},
 }

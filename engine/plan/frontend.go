@@ -17,6 +17,9 @@ type Frontend struct {
 	Timeouts  config.FrontendTimeouts
 	MinRate   config.MinRate
 	Stats     *Stats
+	Trusted   []*List // proxies whose X-Forwarded-For is believed
+
+	allow, deny []*List
 
 	routes   []route
 	hosts    *hostIndex // nil: no route looks at the host

@@ -22,6 +22,7 @@ type Plan struct {
 
 	listeners map[config.Listener]*Frontend
 	backends  map[string]*Backend
+	lists     map[string]*List
 }
 
 // Listener returns the frontend that listens on addr in that mode, or nil.

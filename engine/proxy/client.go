@@ -17,7 +17,8 @@ type client struct {
 	serial     uint64 // of this use: tells a stale reference
 	listener   *Listener
 	front      *plan.Frontend // pinned: per request (HTTP), per connection (TCP)
-	addr       netip.Addr
+	addr       netip.Addr     // who it is: the peer, or what a trusted proxy says of the request
+	peer       netip.Addr
 	timer      loop.Timer
 	pace       pace
 	state      clientState
@@ -330,7 +331,7 @@ func (c *client) Expired() {
 func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip.Addr) {
 	c := w.spareClient()
 	c.conn = conn{fd: fd, owner: c}
-	c.listener, c.front, c.addr = l, front, addr
+	c.listener, c.front, c.addr, c.peer = l, front, addr, addr
 	c.served, c.headDue, c.incomplete, c.onHold = 0, 0, false, false
 	w.link(c)
 	c.stats().Connections.Inc()

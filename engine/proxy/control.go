@@ -72,6 +72,22 @@ func (w *Worker) Down(live *plan.Live, sessions bool) {
 	w.Rouse()
 }
 
+// Evict resets the connections of clients that may not connect any more.
+func (w *Worker) Evict() {
+	for c := w.clients; c != nil; {
+		next := c.next
+		f := c.listener.Frontend()
+		if f == nil { // its listener is gone
+			f = c.front
+		}
+		if f.Denies(c.peer) {
+			c.fail(plan.Denied)
+			c.drop(true)
+		}
+		c = next
+	}
+}
+
 // Rouse looks after the queues again: a server may have become usable, or not.
 func (w *Worker) Rouse() {
 	for _, q := range w.queues {

@@ -94,12 +94,16 @@ func (c *client) begin(rest []byte) {
 			c.stats().Ended.Inc()
 			front.Stats.Loop(c.w.id).Connections.Inc()
 		}
+		c.addr = c.peer
 		c.front = front // a new configuration is in force from one request to the next
 	default:
 		x.closing = true
 	}
 	c.stats().Requests.Inc()
 
+	if c.front.Trusted != nil {
+		c.addr = c.front.Client(q, c.peer)
+	}
 	x.action = c.front.Route(q, c.addr, &w.route)
 	x.backend = x.action.Backend
 	c.open(c.headAt)
@@ -119,8 +123,9 @@ func (c *client) begin(rest []byte) {
 	}
 	x.classify(c, q)
 
-	w.addr = c.addr.AppendTo(w.addr[:0])
+	w.addr = c.peer.AppendTo(w.addr[:0])
 	w.toServer.Edits, w.toServer.For = x.action.Request, w.addr
+	w.toServer.Via = c.front.Trusted != nil && c.front.Trusts(c.peer)
 	if q.Authority == nil { // HTTP/1.0 without a Host: whom it is for, only the address says that it came to
 		w.toServer.Host = c.local().AppendTo(w.toServer.Host[:0])
 	}

@@ -83,6 +83,11 @@ func (s *socket) accept() bool {
 	}
 	switch e {
 	case 0:
+		if s.front.Guarded() && s.front.Denies(addr.Addr()) {
+			s.front.Stats.Loop(s.w.id).Failures[plan.Denied].Inc()
+			loop.Reset(fd)
+			return true
+		}
 		s.w.newClient(s.listener, s.front, fd, addr.Addr())
 		return true
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:

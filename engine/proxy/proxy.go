@@ -194,7 +194,7 @@ func (w *Worker) unlink(c *client) {
 	c.stats().Ended.Inc()
 	c.state = clientFree
 	c.serial = 0
-	c.listener, c.front, c.addr = nil, nil, netip.Addr{}
+	c.listener, c.front, c.addr, c.peer = nil, nil, netip.Addr{}, netip.Addr{}
 	c.x = exchange{}
 	c.prev, c.next = nil, w.spareClients
 	w.spareClients = c

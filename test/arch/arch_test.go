@@ -38,6 +38,7 @@ var mayImport = map[string][]string{
 
 // owners says who may use a heavy dependency.
 var owners = map[string][]string{
+	"github.com/gaissmai/bart":            {"engine/plan"},
 	"github.com/hashicorp/raft":           {"cluster", "test/sim"},
 	"github.com/hashicorp/memberlist":     {"cluster", "test/sim"},
 	"go.etcd.io/bbolt":                    {"cluster"},

@@ -2,6 +2,8 @@
 defaults {
   balance = "round_robin"
 }
+list "office" {}
+list "guests" { cidrs = "192.0.2.0/28" }
 frontend "web" {
   bind = ["127.0.0.1"]
   http = 8080
@@ -12,6 +14,10 @@ frontend "web" {
   }
   route "flat" {
     when    = (method == "GET" && host == "A.example.com") && (path != "/x" && cookie["c"] == "1")
+    backend = "web"
+  }
+  route "list" {
+    when    = in_list(client, "office") && !in_list(client, "guests")
     backend = "web"
   }
   route "functions" {

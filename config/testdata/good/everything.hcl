@@ -14,7 +14,14 @@ vip "inside" {
   group     = "edge"
 }
 
+list "office" { cidrs = ["198.51.100.0/24", "2001:db8::/32", "203.0.113.7"] }
+list "banned" {}
+list "proxies" { cidrs = "192.0.2.128/25" }
+
 frontend "shop" {
+  allow   = ["office", "proxies"]
+  deny    = "banned"
+  trusted = "proxies"
   vip  = ["public", "inside"]
   http = [80, 8080]
   timeouts {
