@@ -60,12 +60,21 @@ type DiskReport struct {
 // GuardReport is the state of the guard process of a node.
 type GuardReport struct {
 	Running    bool    `json:"running"`
-	Profile    string  `json:"profile,omitempty"` // heartbeat profile, "20ms x 3"
+	Profile    string  `json:"profile,omitempty"`        // heartbeat profile, "20ms x 3"
+	ProfileWhy string  `json:"profile_reason,omitempty"` // why it is not the fastest one
 	RealTime   bool    `json:"real_time"`
 	Gate       string  `json:"gate,omitempty"` // what stops ARP answers in the last millisecond: "nftables" or "valid_lft"
 	LatenessMs float64 `json:"lateness_ms"`
 	Fit        bool    `json:"fit"`
 	FitReason  string  `json:"fit_reason,omitempty"` // why it is not fit
+
+	Unable []UnableVIP `json:"unable,omitempty"` // what it could not hold, however fit it is
+}
+
+// UnableVIP is a virtual address that a node cannot hold.
+type UnableVIP struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
 }
 
 // HeldVIP is a virtual address that this node holds now.
@@ -85,6 +94,16 @@ type PeerReport struct {
 	Fit   bool   `json:"fit"`   // its agent can serve
 	AgeMs int64  `json:"age_ms"`
 	RTTUs int64  `json:"rtt_us"`
+
+	Links []LinkReport `json:"links,omitempty"` // the ways for heartbeats, when there are several
+}
+
+// LinkReport is one way for heartbeats to a node.
+type LinkReport struct {
+	Address string `json:"address"` // the other end
+	Up      bool   `json:"up"`      // something came over it within a second
+	AgeMs   int64  `json:"age_ms"`  // since then; -1: nothing ever did
+	RTTUs   int64  `json:"rtt_us"`
 }
 
 // ServerReport is a backend server as this node sees it. Checked is false where nothing probes it: Up is then an assumption.

@@ -45,6 +45,7 @@ type Options struct {
 	Dir       string         // identity, log and snapshots; of this package alone
 	Advertise netip.AddrPort // where the other nodes reach this one, TCP and UDP
 	Listen    netip.AddrPort // zero: Advertise
+	Heartbeat []netip.Addr   // what the state is to say of this node's further links; nothing here uses them
 	Role      state.Role
 
 	Machine Machine

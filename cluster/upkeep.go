@@ -46,24 +46,25 @@ func (c *Cluster) followViews(ctx context.Context) {
 	}
 }
 
-// moved puts this node's address right in the replicated state when node.hcl says another one than when it joined.
+// moved puts this node's addresses right in the replicated state when node.hcl says others than when it joined.
 func (c *Cluster) moved(ctx context.Context, v *state.View) {
 	if v == nil {
 		return
 	}
 	n, ok := v.Node(c.name)
-	if !ok || n.Advertise == c.opt.Advertise && n.Role == c.opt.Role {
+	if !ok || n.Advertise == c.opt.Advertise && n.Role == c.opt.Role && slices.Equal(n.Heartbeat, c.opt.Heartbeat) {
 		return
 	}
 	was := n
-	n.Advertise, n.Role = c.opt.Advertise, c.opt.Role
+	n.Advertise, n.Role, n.Heartbeat = c.opt.Advertise, c.opt.Role, c.opt.Heartbeat
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
 	if err := c.announce(ctx, v, state.PutNode{Node: n}); err != nil {
 		c.log.Warn("tell the cluster about this node's change", "addr", n.Advertise, "role", n.Role, "err", err)
 		return
 	}
-	c.log.Info("node changed", "addr", n.Advertise, "role", n.Role, "was_addr", was.Advertise, "was_role", was.Role)
+	c.log.Info("node changed", "addr", n.Advertise, "role", n.Role, "heartbeat", n.Heartbeat,
+		"was_addr", was.Advertise, "was_role", was.Role, "was_heartbeat", was.Heartbeat)
 }
 
 // announce proposes cmd, by way of any node that answers while this one knows no leader: a leader that does not know where this

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -119,14 +120,15 @@ func TestNodeFile(t *testing.T) {
 	if n == nil {
 		t.Fatal(diags)
 	}
-	if want := (Node{Name: "lb1", DataDir: "/var/lib/skein", Advertise: netip.MustParseAddr("198.51.100.1"), Port: 7940, Role: Balancer}); *n != want {
+	if want := (Node{Name: "lb1", DataDir: "/var/lib/skein", Advertise: netip.MustParseAddr("198.51.100.1"), Port: 7940, Role: Balancer}); !reflect.DeepEqual(*n, want) {
 		t.Errorf("got %+v, want %+v", *n, want)
 	}
-	n, diags = ParseNode("node.hcl", []byte("name = \"w\"\ndata_dir = \"/w\"\nadvertise = \"198.51.100.3\"\nport = 8000\ninterface = \"eth0\"\nrole = \"witness\"\n"))
+	n, diags = ParseNode("node.hcl", []byte("name = \"w\"\ndata_dir = \"/w\"\nadvertise = \"198.51.100.3\"\nport = 8000\ninterface = \"eth0\"\nrole = \"witness\"\nheartbeat = [\"10.0.0.3\", \"fd00::3\"]\n"))
 	if n == nil {
 		t.Fatal(diags)
 	}
-	if want := (Node{Name: "w", DataDir: "/w", Advertise: netip.MustParseAddr("198.51.100.3"), Port: 8000, Interface: "eth0", Role: Witness}); *n != want {
+	if want := (Node{Name: "w", DataDir: "/w", Advertise: netip.MustParseAddr("198.51.100.3"), Port: 8000, Interface: "eth0", Role: Witness,
+		Heartbeat: []netip.Addr{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("fd00::3")}}); !reflect.DeepEqual(*n, want) {
 		t.Errorf("got %+v, want %+v", *n, want)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // DefaultPort is where the nodes of a cluster reach one another: Raft, API and join by TCP, gossip by UDP; heartbeats go to the
@@ -36,6 +39,10 @@ type Node struct {
 	Port      uint16     // one TCP port for Raft, API and join; gossip by UDP on the same, heartbeats by UDP on the next
 	Interface string     // where VIPs go; "": the one whose subnet contains the address
 	Role      Role
+
+	// Heartbeat are further addresses of this host at which its guard is heard, each on a link of its own. The first ones of all nodes
+	// belong to one network, and so do the second ones.
+	Heartbeat []netip.Addr
 }
 
 // ParseNode reads a node.hcl. It reports all mistakes of the file in one run; the *Node is nil exactly when one is an error.
@@ -94,12 +101,39 @@ func (p *parser) node() *Node {
 			n.Role = Witness
 		}
 	}
+	if e := b.attr("heartbeat"); e != nil {
+		n.Heartbeat = p.heartbeat(e, n.Advertise)
+	}
 	b.refuse("pair", `add a third node for the vote, any small box will do: role = "witness" in its node.hcl`)
 	for _, word := range []string{"vip", "frontend", "backend", "defaults"} {
 		b.misplaced(word, fmt.Sprintf("%q belongs to the cluster, not to one host", word), "write it into the cluster's configuration: skein apply FILE")
 	}
 	b.done()
 	return n
+}
+
+// maxHeartbeat is how many addresses heartbeat may have, beside advertise.
+const maxHeartbeat = 2
+
+func (p *parser) heartbeat(e hclsyntax.Expression, advertise netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, t := range p.strs(e, `"heartbeat"`) {
+		before := len(p.diags)
+		a := p.advertise(t)
+		switch {
+		case len(p.diags) > before:
+		case a == advertise:
+			p.errorf(t.rng, "heartbeats go there anyway: name the address that this host has on another network", "%s is the address in advertise", a)
+		case slices.Contains(out, a):
+			p.errorf(t.rng, "", `"heartbeat" has %s twice`, a)
+		case len(out) == maxHeartbeat:
+			p.errorf(t.rng, "", `"heartbeat" has more than %d addresses`, maxHeartbeat)
+			return out
+		default:
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (p *parser) advertise(t text) netip.Addr {

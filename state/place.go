@@ -17,6 +17,7 @@ type NodeHealth struct {
 	Well     time.Duration // for how long it has been alive and fit without a break, as far as the leader has seen
 	Flapping bool          // it was lost too often of late: it gets an address only when nobody else can take it
 	Short    []string      // VIPs behind which it sees fewer healthy servers than their minimum_servers
+	Unable   []string      // VIPs that it cannot hold: their interface is missing or down there
 }
 
 // Decision is a placement to propose, and why. With a Drain it is a move from a node that is well.
@@ -39,7 +40,7 @@ func (d Decision) Command() Command {
 // Placements returns what the leader, self, has to propose so that every VIP is held by a node that can: nothing when all is
 // well. again is after how long to ask again although nothing has changed; 0: no need.
 //
-// VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, no
+// VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, unable, no
 // balancer of this cluster any more, drained, or short of servers where another node is not, goes to the best node that can take it: one that
 // is not flapping, then the first in prefer, then the one that holds the fewest units, then the leader, then the first by name. With
 // failback, a unit goes back to the node that prefer ranks highest once that has been well for so long. A holder that health does not
@@ -135,7 +136,7 @@ func units(v *View) []*unit {
 func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int, self string) (to, why string, wait time.Duration) {
 	var can []string
 	for _, n := range v.Nodes {
-		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit && !isDrained(v, n.Name) {
+		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit && !u.unable(h) && !isDrained(v, n.Name) {
 			can = append(can, n.Name)
 		}
 	}
@@ -191,6 +192,8 @@ func (u *unit) wrong(v *View, health map[string]NodeHealth, best string) string 
 		return u.holder + " is gone"
 	case !h.Fit:
 		return u.holder + " is unfit"
+	case u.unable(h):
+		return u.holder + " cannot hold it: its interface is missing or down there"
 	case isDrained(v, u.holder):
 		return u.holder + " is drained"
 	case u.short(h) && !u.short(health[best]) && !health[best].Flapping:
@@ -225,6 +228,11 @@ func Target(v *View, health map[string]NodeHealth, vip string) string {
 		}
 	}
 	return ""
+}
+
+// unable reports whether the node of that health cannot hold one of u's VIPs.
+func (u *unit) unable(h NodeHealth) bool {
+	return slices.ContainsFunc(u.vips, func(vip string) bool { return slices.Contains(h.Unable, vip) })
 }
 
 // short reports whether the node of that health lacks servers behind one of u's VIPs.

@@ -234,6 +234,8 @@ func (a arguments) health() (map[string]NodeHealth, error) {
 		for _, w := range words[1:] {
 			if vip, ok := strings.CutPrefix(w, "short:"); ok {
 				h.Short = append(h.Short, vip)
+			} else if vip, ok := strings.CutPrefix(w, "unable:"); ok {
+				h.Unable = append(h.Unable, vip)
 			} else if w == "flapping" {
 				h.Flapping = true
 			} else if d, err := time.ParseDuration(w); err == nil {

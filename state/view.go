@@ -112,6 +112,8 @@ type Node struct {
 	Fingerprint string   // of its certificate
 	Former      []string `json:",omitempty"` // of certificates it had before, which fall with it
 	JoinedIndex uint64
+
+	Heartbeat []netip.Addr `json:",omitempty"` // where its guard is heard on further links
 }
 
 // Epoch orders the placements of one address: generation of the cluster first, then log index of the placement.

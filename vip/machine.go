@@ -183,6 +183,7 @@ type vip struct {
 	promUntil int64
 
 	// As one who may hold.
+	looked    bool // its interface was looked for
 	linkUp    bool
 	mac       [6]byte // of its interface
 	noLink    string  // why it is not up, when more is known
@@ -366,9 +367,10 @@ func (m *machine) local(now int64, alive, fit bool, why string) {
 // link says whether a VIP's interface exists and is up, and if not, why.
 func (m *machine) link(now int64, i int, up bool, why string) {
 	v := m.vips[i]
-	if v.linkUp == up && v.noLink == why {
+	if v.looked && v.linkUp == up && v.noLink == why {
 		return
 	}
+	v.looked = true
 	if m.report(); v.linkUp != up {
 		m.chatty = true // whoever places VIPs must know
 	}
@@ -388,7 +390,7 @@ func (m *machine) broken(now int64, i int, why string) {
 // unable is whether VIP i can't be held here whatever anybody wants.
 func (m *machine) unable(now int64, i int) bool {
 	v := m.vips[i]
-	return !v.linkUp || now < v.brokenTo
+	return v.looked && !v.linkUp || now < v.brokenTo
 }
 
 // removed says that actDel was done: from here on the peers may hear that the VIP is free.

@@ -36,6 +36,15 @@ func heartbeats(addr netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(addr.Addr(), addr.Port()+1)
 }
 
+// furtherLinks is where the guard of a node listens beside that: on the same port.
+func furtherLinks(addrs []netip.Addr, port uint16) []netip.AddrPort {
+	var also []netip.AddrPort
+	for _, a := range addrs[:min(len(addrs), vip.MaxLinks-1)] {
+		also = append(also, heartbeats(netip.AddrPortFrom(a, port)))
+	}
+	return also
+}
+
 // setup is what the guard of the node self is told of a view.
 func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup {
 	s := vip.Setup{
@@ -43,6 +52,7 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		Listen:    heartbeats(netip.AddrPortFrom(self.Advertise, self.Port)),
 		SelfVoter: voters.Has(self.Name), Witness: self.Role == config.Witness,
 		VotersIndex: voters.Index, Applied: v.Index,
+		Also: furtherLinks(self.Heartbeat, self.Port),
 	}
 	for _, m := range v.Nodes {
 		if m.Name == self.Name {
@@ -50,6 +60,7 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		}
 		s.Peers = append(s.Peers, vip.Peer{
 			Name: m.Name, Addr: heartbeats(m.Advertise), Voter: voters.Has(m.Name), Witness: m.Role == state.Witness,
+			Also: furtherLinks(m.Heartbeat, m.Advertise.Port()),
 		})
 	}
 	if v.Config == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/skeinlb/skein/cluster"
@@ -80,11 +81,11 @@ func (n *Node) health(v *state.View, s vip.State, members []cluster.Member) map[
 	h := make(map[string]state.NodeHealth, len(v.Nodes))
 	for _, m := range v.Nodes {
 		if m.Name == n.conf.Name {
-			h[m.Name] = state.NodeHealth{Alive: true, Fit: s.Fit}
+			h[m.Name] = state.NodeHealth{Alive: true, Fit: s.Fit, Unable: slices.Sorted(maps.Keys(s.Unable))}
 			continue
 		}
 		if p, known := s.Peers[m.Name]; known && (p.Age >= 0 || p.ConfirmedDead) {
-			h[m.Name] = state.NodeHealth{Alive: !gone(p), Fit: p.Fit}
+			h[m.Name] = state.NodeHealth{Alive: !gone(p), Fit: p.Fit, Unable: p.Unable}
 		}
 	}
 	for _, m := range members {

@@ -97,7 +97,7 @@ func Open(o Options) (*Node, error) {
 	}
 	var err error
 	n.cluster, err = cluster.Open(cluster.Options{
-		Dir: clusterDir(o.Config), Advertise: advertise(o.Config), Role: roleOf(o.Config.Role), Machine: n.machine,
+		Dir: clusterDir(o.Config), Advertise: advertise(o.Config), Heartbeat: o.Config.Heartbeat, Role: roleOf(o.Config.Role), Machine: n.machine,
 		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed, Grants: n.grants, Disk: o.Disk,
 	})
 	if err != nil {

@@ -26,7 +26,7 @@ func (n *Node) report() api.NodeReport {
 		Raft:     n.reportRaft(),
 		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
 		Guard: api.GuardReport{
-			Running: guard.Connected, Profile: guard.Profile, RealTime: guard.RealTime, Gate: guard.Gate,
+			Running: guard.Connected, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, RealTime: guard.RealTime, Gate: guard.Gate,
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
 		},
 		Tables: n.reportTables(),
@@ -47,7 +47,12 @@ func (n *Node) report() api.NodeReport {
 		r.VIPs = append(r.VIPs, held)
 	}
 	for name, p := range guard.Peers {
-		r.Peers = append(r.Peers, api.PeerReport{Name: name, Alive: p.Alive, Fit: p.Fit, AgeMs: p.Age.Milliseconds(), RTTUs: p.RTT.Microseconds()})
+		r.Peers = append(r.Peers, api.PeerReport{
+			Name: name, Alive: p.Alive, Fit: p.Fit, AgeMs: p.Age.Milliseconds(), RTTUs: p.RTT.Microseconds(), Links: reportLinks(p.Links),
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(guard.Unable)) {
+		r.Guard.Unable = append(r.Guard.Unable, api.UnableVIP{Name: name, Why: guard.Unable[name]})
 	}
 	if n.engine != nil {
 		n.reportTraffic(&r, view)
@@ -155,6 +160,7 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 	} else if n.conf.Role == config.Balancer && len(view.Scope.VIPs) > 0 && guard.Gate != "" && guard.Gate != "nftables" {
 		add(api.Warning, "load nf_tables on this host", "a stopped guard's address would be answered for until its lifetime ends: %s", guard.Gate)
 	}
+	as = append(as, n.linkAlarms(guard)...)
 	for _, c := range guard.Conflicts {
 		if c.Stranger {
 			add(api.Critical, "find that machine and take the address from it", "a stranger claims an address: %v", c)

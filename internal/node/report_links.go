@@ -1,0 +1,66 @@
+package node
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/vip"
+)
+
+// reportLinks says how a peer is heard; nothing when there is one way only, of which all is said already.
+func reportLinks(links []vip.PeerLink) []api.LinkReport {
+	if len(links) < 2 {
+		return nil
+	}
+	var rs []api.LinkReport
+	for _, l := range links {
+		age := l.Age.Milliseconds()
+		if l.Age < 0 {
+			age = -1
+		}
+		rs = append(rs, api.LinkReport{Address: l.Addr, Up: l.Up, AgeMs: age, RTTUs: l.RTT.Microseconds()})
+	}
+	return rs
+}
+
+// linkAlarms are what is wrong with this node's ways to the others and to the clients, while it is heard all the same.
+func (n *Node) linkAlarms(guard vip.State) []api.Alarm {
+	var as []api.Alarm
+	add := func(hint, format string, args ...any) {
+		as = append(as, api.Alarm{Severity: api.Warning, Node: n.conf.Name, What: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	if !guard.Connected {
+		return nil // an alarm of its own
+	}
+	broken := map[int]bool{} // links whose own end does not work: that every peer is silent there says nothing more
+	for k, l := range guard.Links {
+		if l.Problem != "" {
+			broken[k] = true
+			add("give this host the address, or mend advertise or heartbeat in node.hcl", "no heartbeats go out at %s: %s", l.Addr, l.Problem)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(guard.Peers)) {
+		p := guard.Peers[name]
+		for k, l := range p.Links {
+			if !p.Alive || l.Up || broken[k] {
+				continue
+			}
+			silent := "it never was heard there"
+			if l.Age >= 0 {
+				silent = fmt.Sprintf("silent for %v", l.Age.Round(time.Second))
+			}
+			add("mend the network between "+l.Addr+" and this host; the next failure of the other one counts as a dead node",
+				"%s is not heard over heartbeat link %d (%s), %s; another one works", name, k+1, l.Addr, silent)
+		}
+	}
+	if n.conf.Role == config.Balancer {
+		for _, name := range slices.Sorted(maps.Keys(guard.Unable)) {
+			add("skein vip explain "+name, "this node could not hold %s: %s", name, guard.Unable[name])
+		}
+	}
+	return as
+}
