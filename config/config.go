@@ -191,6 +191,9 @@ const (
 	RoundRobin Balance = iota + 1
 	LeastConn
 	SourceHash
+	LeastTime
+	Random
+	Hash
 )
 
 func (b Balance) String() string {
@@ -201,6 +204,12 @@ func (b Balance) String() string {
 		return "least_conn"
 	case SourceHash:
 		return "source_hash"
+	case LeastTime:
+		return "least_time"
+	case Random:
+		return "random"
+	case Hash:
+		return "hash"
 	}
 	return "unknown"
 }
@@ -209,6 +218,8 @@ func (b Balance) String() string {
 type Backend struct {
 	Name         string
 	Balance      Balance
+	HashKey      HashKey       // what Hash and SourceHash are keyed by; zero for the others
+	HashBound    float64       // how much more than the average a server may have under way before its keys go elsewhere; 0: any amount
 	StickyCookie *StickyCookie // at most one of the two is set
 	StickyTable  *StickyTable
 	Check        *Check // nil: not checked, believed up until traffic fails
@@ -216,6 +227,11 @@ type Backend struct {
 	Servers      []*Server
 	Timeouts     BackendTimeouts
 	Retries      Retries
+	Queue        Queue
+	MaxRequests  int           // under way at once, per node; 0: no limit
+	SlowStart    time.Duration // in which a server that came up gets to its full share; 0: at once
+	MinHealthy   float64       // the share of healthy servers below which health is ignored; 0: it never is
+	Outlier      *Outlier      // nil: traffic ejects nobody
 	Pos          Pos
 }
 
@@ -226,10 +242,6 @@ type BackendTimeouts struct {
 	Server   time.Duration // no progress while a body or stream is under way
 	Idle     time.Duration // an unused server connection is closed after this
 }
-
-// Retries says how often a request is tried on another server. A request is only ever tried again before a byte of it was
-// sent, or when On says more.
-type Retries struct{ Attempts int }
 
 // StickyCookie keeps a client on its server by a cookie that skein inserts. Its value is a keyed hash of the server's name and
 // never shows an address.

@@ -189,11 +189,47 @@ func describeBackend(b *Backend) object {
 		onDown = "close"
 	}
 	return object{"backend " + quote(b.Name), servers + ", " + b.Balance.String(), []attribute{
-		{"balance", b.Balance.String()}, {"sticky", describeSticky(b)}, {"check", describeCheck(b.Check)}, {"on_down", onDown},
+		{"balance", describeBalance(b)}, {"sticky", describeSticky(b)}, {"check", describeCheck(b.Check)}, {"on_down", onDown},
 		{"timeouts connect", shortDuration(b.Timeouts.Connect)}, {"timeouts response", shortDuration(b.Timeouts.Response)},
 		{"timeouts server", shortDuration(b.Timeouts.Server)}, {"timeouts idle", shortDuration(b.Timeouts.Idle)},
-		{"retries attempts", strconv.Itoa(b.Retries.Attempts)},
+		{"retries attempts", strconv.Itoa(b.Retries.Attempts)}, {"retries on", strings.Join(b.Retries.On, ", ")},
+		{"retries budget", short(b.Retries.Budget)},
+		{"queue length", strconv.Itoa(b.Queue.Length)}, {"queue timeout", shortDuration(b.Queue.Timeout)},
+		{"max_requests", nonzero(b.MaxRequests)}, {"slow_start", nonzeroDuration(b.SlowStart)}, {"minimum_healthy", nonzeroShare(b.MinHealthy)},
+		{"outlier", describeOutlier(b.Outlier)},
 	}}
+}
+
+func describeBalance(b *Backend) string {
+	if b.Balance != Hash {
+		return b.Balance.String()
+	}
+	s := "hash of " + b.HashKey.String()
+	if b.HashBound > 0 {
+		s += " bound=" + short(b.HashBound)
+	}
+	return s
+}
+
+func describeOutlier(o *Outlier) string {
+	if o == nil {
+		return ""
+	}
+	return fmt.Sprintf("failures=%d window=%s eject=%s max_ejected=%s", o.Failures, shortDuration(o.Window), shortDuration(o.Eject), short(o.Share))
+}
+
+func nonzeroDuration(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return shortDuration(d)
+}
+
+func nonzeroShare(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return short(v)
 }
 
 func describeSticky(b *Backend) string {

@@ -23,6 +23,7 @@ var foreign = map[string]string{
 	"proxy_pass":      "backend",
 	"return":          "respond",
 	"upstream":        "backend",
+	"slowstart":       "slow_start",
 	"use_backend":     "backend",
 	"virtual_ip":      "vip",
 	"virtual_server":  "frontend",

@@ -33,6 +33,7 @@ type parser struct {
 	listeners  []listener
 	explicit   []explicit
 	groups     map[string]ranking // by group
+	hashed     []hashed
 }
 
 func newParser(file string, src []byte) *parser {
@@ -79,7 +80,7 @@ func factory() defaults {
 			Idle:     30 * time.Second, // below what servers use (nginx 75 s, Apache excepted), so that they rarely close first
 		},
 		balance: RoundRobin,
-		retries: Retries{Attempts: 2},
+		retries: Retries{Attempts: retryAttempts, On: []string{"connect"}, Budget: retryBudget},
 		probe:   probeTiming{interval: 2 * time.Second, timeout: time.Second, rise: 2, fall: 3},
 	}
 }
@@ -124,7 +125,7 @@ func (p *parser) readDefaults(c *hclsyntax.Block) {
 	p.noLabels(c)
 	b := p.read(c, "defaults")
 	d := &p.defaults
-	p.balance(b, &d.balance)
+	p.balance(b, &d.balance, false)
 	p.minRate(b, &d.minRate)
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "defaults timeouts"

@@ -18,7 +18,8 @@ func (p *parser) backend(c *hclsyntax.Block) {
 	b := p.read(c, fmt.Sprintf("backend %q", be.Name))
 	p.ranges[be] = b.header
 
-	p.balance(b, &be.Balance)
+	p.balance(b, &be.Balance, true)
+	p.hash(b, be)
 	p.sticky(b, be)
 	be.Check = p.check(b, false)
 	if be.Check == nil && len(b.all("check")) == 0 {
@@ -38,15 +39,9 @@ func (p *parser) backend(c *hclsyntax.Block) {
 			}
 		}
 	}
-	if r := b.plain("retries"); r != nil {
-		if e := r.attr("attempts"); e != nil {
-			if n, ok := p.integer(e, `"attempts"`, 0, 10); ok {
-				be.Retries.Attempts = n
-			}
-		}
-		r.refuse("on", "leave it out: a request is tried again only before a byte of it was sent")
-		r.done()
-	}
+	be.Retries = p.readRetries(b, be)
+	be.Queue = p.queue(b, be.Timeouts)
+	p.resilience(b, be)
 	names := map[string]hcl.Range{}
 	addresses := map[netip.AddrPort]string{}
 	servers := b.all("server")
@@ -68,17 +63,6 @@ func (p *parser) backend(c *hclsyntax.Block) {
 	b.done()
 	if be.Name != "" && p.unique(c, be.Name, "backend") {
 		p.config.Backends = append(p.config.Backends, be)
-	}
-}
-
-func (p *parser) balance(b *body, to *Balance) {
-	e := b.attr("balance")
-	if e == nil {
-		return
-	}
-	words := []string{RoundRobin.String(), LeastConn.String(), SourceHash.String()}
-	if v, ok := p.oneOf(e, `"balance"`, words...); ok {
-		*to = RoundRobin + Balance(slices.Index(words, v))
 	}
 }
 
@@ -105,6 +89,7 @@ func (p *parser) server(parent *body, c *hclsyntax.Block, names map[string]hcl.R
 	}
 	b.refuse("tls", "skein speaks plain HTTP or TCP to servers")
 	b.refuse("proxy_protocol", "the servers see the client in X-Forwarded-For (http)")
+	b.misplaced("slow_start", `"slow_start" is the same for all servers`, "write it in the backend")
 	b.misplaced("port", `"port" is part of the address`, `write address = "198.51.100.21:8080"`)
 	b.misplaced("check", `"check" is asked of all servers alike`, "write the check block in the backend")
 	b.done()

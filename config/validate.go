@@ -243,6 +243,12 @@ func (p *parser) validateUses() {
 			p.errorf(at, "write key = client", "backend %q is sticky by %s, and frontend %q speaks tcp, which has none", b.Name, t.Key.Source, f.Name)
 		}
 	}
+	for _, h := range p.hashed {
+		if f := tcp[h.backend.Name]; f != nil && h.backend.HashKey.Source != "client" && h.backend.HashKey.Source != "" {
+			p.errorf(h.rng, "write key = client", "backend %q is hashed by %s, and frontend %q speaks tcp, which has none",
+				h.backend.Name, h.backend.HashKey.Source, f.Name)
+		}
+	}
 	for _, e := range p.explicit {
 		if f := tcp[e.backend.Name]; f != nil && http[e.backend.Name] == nil {
 			p.warnf(e.rng, "take it away", "%q has no effect: frontend %q speaks tcp", e.word, f.Name)

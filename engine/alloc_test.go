@@ -10,6 +10,20 @@ import (
 )
 
 func TestServingAllocatesNothing(t *testing.T) {
+	for _, more := range []string{
+		"sticky \"cookie\" {\n name = \"S\"\n}",
+		"balance = \"least_conn\"",
+		"balance = \"least_time\"",
+		"balance = \"random\"",
+		"balance = \"hash\"\nhash {\n key = query[\"a\"]\n bound = 1.25\n}",
+		"max_requests = 100\nminimum_healthy = 0.5\nslow_start = \"10s\"\nretries {\n on = [\"503\", \"timeout\"]\n}\noutlier {}",
+	} {
+		servesWithoutAllocating(t, more)
+	}
+}
+
+func servesWithoutAllocating(t *testing.T, more string) {
+	t.Helper()
 	// Client and server are goroutines of this process: they must not allocate either, hence no net/http.
 	response := []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: test\r\n\r\nok")
 	addr := serve(t, func(c net.Conn) {
@@ -24,7 +38,8 @@ func TestServingAllocatesNothing(t *testing.T) {
 	r := start(t, engine.Options{}, func(port int) string {
 		return "frontend \"f\" {\n bind = [\"127.0.0.1\"]\n http = " + strconv.Itoa(port) + "\n" +
 			" route \"r\" {\n host = [\"api.example.com\"]\n path = \"/v1/*\"\n backend = \"b\"\n}\n backend = \"b\"\n}\n" +
-			"backend \"b\" {\n sticky \"cookie\" {\n name = \"S\"\n}\n server \"s1\" {\n address = \"" + addr.String() + "\"\n}\n}\n"
+			"backend \"b\" {\n" + more + "\n server \"s1\" {\n address = \"" + addr.String() + "\"\n}\n" +
+			"server \"s2\" {\n address = \"" + addr.String() + "\"\n}\n}\n"
 	})
 	c := r.dial()
 	request := []byte("GET /v1/thing?a=b HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n")
@@ -52,10 +67,9 @@ func TestServingAllocatesNothing(t *testing.T) {
 		exchange()
 	}
 	runtime.ReadMemStats(&after)
-	t.Logf("%d requests, %d allocations", requests, after.Mallocs-before.Mallocs)
+	t.Logf("%q: %d requests, %d allocations", more, requests, after.Mallocs-before.Mallocs)
 	// A few allocations belong to the runtime and to other tests' goroutines that are ending.
 	if n := after.Mallocs - before.Mallocs; n > requests/20 {
-		t.Errorf("%d requests made %d allocations", requests, n)
+		t.Errorf("%q: %d requests made %d allocations", more, requests, n)
 	}
-
 }

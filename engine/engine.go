@@ -46,6 +46,10 @@ type Engine struct {
 	log     *slog.Logger
 	workers []*proxy.Worker
 
+	base     time.Time     // from when now counts
+	suspects chan suspect  // see maxSuspects
+	stirred  chan struct{} // holds one: look again
+
 	plan    atomic.Pointer[plan.Plan]
 	running atomic.Bool // set once, under mu
 
@@ -77,8 +81,16 @@ func New(o Options) (*Engine, error) {
 	if need := o.Loops + spareProcs; runtime.GOMAXPROCS(0) < need {
 		runtime.GOMAXPROCS(need)
 	}
-	e := &Engine{opts: o, log: o.Log, listeners: map[addr]*listener{}}
-	shared := &proxy.Shared{Sticky: o.Sticky, Failure: o.Failure}
+	e := &Engine{
+		opts: o, log: o.Log, listeners: map[addr]*listener{},
+		base: time.Now(), suspects: make(chan suspect, maxSuspects), stirred: make(chan struct{}, 1),
+	}
+	shared := &proxy.Shared{Sticky: o.Sticky, Failure: o.Failure, Suspect: func(backend string, live *plan.Live) {
+		select {
+		case e.suspects <- suspect{backend, live}:
+		default:
+		}
+	}}
 	for i := range o.Loops {
 		var progress *atomic.Uint64
 		if o.Progress != nil {
@@ -108,6 +120,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, w := range e.workers {
 		loops.Go(w.Run)
 	}
+	loops.Go(func() { e.tend(ctx) })
 	<-ctx.Done()
 	e.mu.Lock()
 	e.ended = true
@@ -186,7 +199,14 @@ func (e *Engine) Apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	for _, b := range next.Backends {
+		b.Refresh(e.now())
+	}
 	e.plan.Store(next)
+	for _, b := range next.Backends { // again: whoever changed a server meanwhile has told the old plan alone
+		b.Refresh(e.now())
+	}
+	e.stir()
 	gone := e.swap(next, opened)
 	dropped := next.Dropped(old)
 	err = e.each(func(w *proxy.Worker) error {
@@ -199,6 +219,7 @@ func (e *Engine) Apply(c *config.Config) error {
 			w.Unlisten(l.shared)
 		}
 		w.Forget(dropped)
+		w.Repin(next)
 		w.Rouse()
 		return nil
 	})
@@ -219,6 +240,7 @@ func (e *Engine) SetUsable(backend, server string, usable bool) {
 		return
 	}
 	e.log.Info("server usable", "backend", backend, "server", server, "usable", usable)
+	e.changed(backend)
 	e.tell(func(w *proxy.Worker) {
 		if !usable {
 			w.Down(s.Live, b.CloseOnDown)
@@ -237,12 +259,20 @@ func (e *Engine) SetAdmin(backend, server string, state plan.Admin, weight int) 
 	if old := plan.Admin(s.Admin.Swap(uint32(state))); old != state {
 		e.log.Info("server admin state", "backend", backend, "server", server, "old", old, "new", state, "weight", weight)
 	}
+	e.changed(backend)
 	e.tell(func(w *proxy.Worker) {
 		if state == plan.Disabled {
 			w.Down(s.Live, false)
 		}
 		w.Rouse()
 	})
+}
+
+// changed makes the plan in force follow a change of a server: it may have come into force since the server was looked up.
+func (e *Engine) changed(backend string) {
+	if b := e.plan.Load().Backend(backend); b != nil {
+		e.refresh(b)
+	}
 }
 
 // tell has every loop call f soon. Loops that do not run yet have nothing to which f could matter.

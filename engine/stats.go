@@ -25,19 +25,25 @@ type FrontendStats struct {
 // BackendStats is one backend. Retries counts requests that were tried on another server.
 type BackendStats struct {
 	Name    string
-	Usable  int // servers that take new clients
+	Usable  int   // servers that take new clients
+	Panic   bool  // fewer than minimum_healthy are well, and health is ignored
+	Waiting int64 // clients in queues, of all loops
+	Balance plan.BalanceTotals
 	Servers []ServerStats
 	plan.Totals
 }
 
 // ServerStats is one server. Failures count what it did wrong, by reason.
 type ServerStats struct {
-	Name   string
-	Usable bool // says health
-	Admin  plan.Admin
-	Weight int   // in force
-	Active int64 // requests and sessions under way
-	Open   int64 // connections, unused ones included
+	Name         string
+	Usable       bool // says health
+	Admin        plan.Admin
+	Weight       int       // in force
+	Ramp         int       // percent of Weight that it has got to: 100, but for a slow start
+	EjectedUntil time.Time // zero: it is not ejected
+	Ejections    uint64
+	Active       int64 // requests and sessions under way
+	Open         int64 // connections, unused ones included
 	plan.Totals
 }
 
@@ -64,16 +70,26 @@ func (e *Engine) Stats() Stats {
 		st.Frontends = append(st.Frontends, FrontendStats{Name: f.Name, Mode: f.Mode, Totals: f.Stats.Totals()})
 	}
 	for _, b := range p.Backends {
-		bs := BackendStats{Name: b.Name, Usable: b.Usable(), Totals: b.Stats.Totals()}
+		bs := BackendStats{
+			Name: b.Name, Usable: b.Usable(), Panic: b.Room.Panic.Load(), Waiting: b.Room.Waiting.Load(), Balance: b.Room.Stats.Totals(),
+			Totals: b.Stats.Totals(),
+		}
 		for _, s := range b.Servers {
+			var ejected time.Time
+			if until := s.EjectedUntil.Load(); until != 0 {
+				ejected = e.base.Add(time.Duration(until))
+			}
 			bs.Servers = append(bs.Servers, ServerStats{
-				Name:   s.Name,
-				Usable: s.Usable.Load(),
-				Admin:  plan.Admin(s.Admin.Load()),
-				Weight: int(s.EffectiveWeight()),
-				Active: s.Active.Load(),
-				Open:   s.Open.Load(),
-				Totals: s.Stats.Totals(),
+				EjectedUntil: ejected,
+				Name:         s.Name,
+				Usable:       s.Usable.Load(),
+				Admin:        plan.Admin(s.Admin.Load()),
+				Weight:       int(s.EffectiveWeight()),
+				Ramp:         int(s.Ramp.Load()),
+				Ejections:    s.Ejections.Load(),
+				Active:       s.Active.Load(),
+				Open:         s.Open.Load(),
+				Totals:       s.Stats.Totals(),
 			})
 		}
 		st.Backends = append(st.Backends, bs)

@@ -1,9 +1,12 @@
-// Package balance says who gets the next one: round robin, least connections, consistent hashing. Numbers only.
+// Package balance says who gets the next one: round robin, least connections, least time, random of two, consistent hashing.
+// Numbers only.
 //
 // It knows no servers, no health and no names: the caller gathers the shares of its servers in a slice, 0 for each that may not
 // be picked, and gets an index back. Values are owned by one loop each and never locked; nothing here allocates after the first
-// pick. The one rule: a pick depends on its arguments and on the picks before it, never on time or chance.
+// pick. The one rule: a pick depends on its arguments and on the picks before it, never on a clock or on chance.
 package balance
+
+import "slices"
 
 // None is what a pick returns when every share is 0.
 const None = -1
@@ -37,10 +40,14 @@ func (r *RoundRobin) Pick(shares []int32) int {
 	return best
 }
 
+// Restart forgets what is due to whom: for shares that are of another scale from here on.
+func (r *RoundRobin) Restart() { r.credit = r.credit[:0] }
+
 // start spreads the first credits evenly over half a round (over a whole one, a round is no longer exact). From equal credits
 // the small shares would all have their turns next to one another, and the largest a long run: 5:1:1 ran 4 times, this way 3.
 func (r *RoundRobin) start(shares []int32) {
-	r.credit = make([]int64, len(shares))
+	r.credit = slices.Grow(r.credit[:0], len(shares))[:len(shares)]
+	clear(r.credit)
 	total, n := int64(0), int64(0)
 	for _, w := range shares {
 		if w > 0 {

@@ -2,7 +2,6 @@ package balance
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -133,74 +132,22 @@ func TestLeastConn(t *testing.T) {
 	}
 }
 
-func TestHashMovesOnlyTheKeysOfWhoLeft(t *testing.T) {
-	const keys, servers = 20000, 10
-	shares, seeds := make([]int32, servers), make([]uint64, servers)
-	for i := range shares {
-		shares[i], seeds[i] = 4, Mix(uint64(i)+1)
-	}
-	for name, change := range map[string]func(){"equal shares": func() {}, "unequal shares": func() { shares[3] = 9 }} {
-		change()
-		before := make([]int, keys)
-		count := make([]float64, servers)
-		total := 0.0
-		for _, w := range shares {
-			total += float64(w)
-		}
-		for k := range keys {
-			before[k] = Hash(shares, seeds, uint64(k))
-			count[before[k]]++
-		}
-		for i, w := range shares {
-			// The deviation of a fair draw stays within four of its standard deviations.
-			p := float64(w) / total
-			if d := math.Abs(count[i] - keys*p); d > 4*math.Sqrt(keys*p*(1-p)) {
-				t.Errorf("%s: index %d has %v of %d keys, its share is %v", name, i, count[i], keys, keys*p)
-			}
-		}
-		was := shares[6]
-		shares[6] = 0
-		moved := make([]float64, servers)
-		for k := range keys {
-			now := Hash(shares, seeds, uint64(k))
-			if before[k] != 6 && now != before[k] {
-				t.Fatalf("%s: key %d moved from %d to %d, though 6 had left", name, k, before[k], now)
-			}
-			if before[k] == 6 {
-				moved[now]++
-			}
-		}
-		for i, n := range moved {
-			if p := float64(shares[i]) / (total - float64(was)); i != 6 && math.Abs(n-count[6]*p) > 5*math.Sqrt(count[6]*p) {
-				t.Errorf("%s: index %d took over %v of %v keys, its share is %v", name, i, n, count[6], count[6]*p)
-			}
-		}
-		shares[6] = was
-	}
-}
-
-func TestHashMovesKeysOnlyToWhoGrew(t *testing.T) {
-	shares, seeds := []int32{1, 1, 1, 1}, []uint64{11, 22, 33, 44}
-	grown := []int32{1, 1, 2, 1} // from equal shares, decided by comparing draws, to unequal ones, decided by logarithms
-	for k := range uint64(5000) {
-		if a, b := Hash(shares, seeds, k), Hash(grown, seeds, k); a != b && b != 2 {
-			t.Fatalf("key %d moved from %d to %d, though 2 grew", k, a, b)
-		}
-	}
-	if got := Hash([]int32{0, 0}, seeds[:2], 1); got != None {
-		t.Errorf("without shares the pick is %d", got)
-	}
-}
-
 func TestPicksDoNotAllocate(t *testing.T) {
-	shares, active, seeds := []int32{3, 1, 2}, []int64{0, 0, 0}, []uint64{1, 2, 3}
+	shares, active, seeds, cost, upto := []int32{3, 1, 2}, []int64{0, 0, 0}, []uint64{1, 2, 3}, []int64{5, 0, 9}, []int64{3, 4, 6}
 	var r RoundRobin
 	var l LeastConn
+	var lt LeastTime
+	var two Random
+	table := NewTable(shares, seeds)
 	key := uint64(0)
 	if n := testing.AllocsPerRun(100, func() {
 		r.Pick(shares)
+		r.Restart()
+		r.Pick(shares)
 		l.Pick(shares, active)
-		Hash(shares, seeds, key)
+		lt.Pick(shares, active, cost)
+		two.Two(upto)
+		table.At(table.Next(table.Slot(key)))
 		key++
 	}); n != 0 {
 		t.Errorf("%v allocations per pick, want none", n)
@@ -215,13 +162,12 @@ func BenchmarkRoundRobin(b *testing.B) {
 	}
 }
 
-func BenchmarkHash(b *testing.B) {
-	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
-	for name, shares := range map[string][]int32{"equal": {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, "unequal": {5, 1, 1, 1, 1, 1, 1, 1, 1, 1}} {
-		b.Run(name, func(b *testing.B) {
-			for k := uint64(0); b.Loop(); k++ {
-				Hash(shares, seeds, k)
-			}
-		})
+func BenchmarkNewTable(b *testing.B) {
+	shares, seeds := make([]int32, 10), make([]uint64, 10)
+	for i := range shares {
+		shares[i], seeds[i] = int32(i+1), Mix(uint64(i))
+	}
+	for b.Loop() {
+		NewTable(shares, seeds)
 	}
 }

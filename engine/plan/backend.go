@@ -1,13 +1,17 @@
 package plan
 
 import (
+	"math"
 	"net/netip"
+	"sync/atomic"
+	"time"
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/balance"
+	"github.com/skeinlb/skein/engine/h1"
 )
 
-// Backend is a set of servers that can do the same work. Immutable but for its Stats and the turns of its loops.
+// Backend is a set of servers that can do the same work. Immutable but for its Room, its Stats, and what belongs to its loops.
 type Backend struct {
 	Name         string
 	Balance      config.Balance
@@ -16,50 +20,101 @@ type Backend struct {
 	StickyTable  *StickyTable
 	CloseOnDown  bool
 	Timeouts     config.BackendTimeouts
-	Retries      int
+	Retries      Retries
+	Queue        config.Queue
+	MaxRequests  int64 // 0: no limit
+	SlowStart    time.Duration
+	MinHealthy   float64
+	Room         *Room
 	Stats        *Stats
 
 	byID    map[uint64]*Server
+	hash    *HashKey // nil: the balance is no hash
 	seeds   []uint64 // of the servers' hashes
+	counted bool     // Room.Entered is kept
+	roster  atomic.Pointer[roster]
 	pickers [MaxLoops]*picker
+	budget  [MaxLoops]Budget
 }
 
 // picker is one loop's turns and its scratch.
 type picker struct {
 	shares []int32
 	active []int64
+	cost   []int64
+	upto   []int64
+	takers []int32
+	next   int // turns of servers with even shares
+	scale  int32
 	turns  balance.RoundRobin
 	least  balance.LeastConn
+	fast   balance.LeastTime
+	two    balance.Random
 }
 
-// Pick returns the server for a client that belongs to nobody, or nil when none may take it. loop is the caller's number; hash
-// (see HashAddr) matters to source_hash alone; tried has the Bit of every server to pass over. Backups are for when no primary
-// may take anybody: one that was merely tried does not count as gone.
-func (b *Backend) Pick(loop int, hash, tried uint64) *Server {
-	if len(b.Servers) == 1 {
-		if s := b.Servers[0]; tried == 0 && s.TakesNew() {
+// Want is a client that looks for a server.
+type Want struct {
+	Loop   int
+	Now    int64  // ns
+	Hash   uint64 // of its key; see HashKey
+	Hashed bool   // it has one
+	Tried  uint64 // the Bit of every server to pass over
+}
+
+// Pick returns the server for a client that belongs to nobody, or nil when none may take it. Backups are for when no primary may
+// take anybody: one that was merely tried does not count as gone.
+func (b *Backend) Pick(w Want) *Server {
+	for {
+		s := b.pick(&w)
+		if s == nil || s.TakesNew() {
+			return s
+		}
+		// It changed a moment ago, or this is the plan of yesterday, to which a request holds on and which nobody refreshes.
+		w.Tried |= s.Bit()
+	}
+}
+
+func (b *Backend) pick(w *Want) *Server {
+	r := b.roster.Load()
+	if r.panic {
+		b.Room.Stats.Panicked.Add(1)
+	}
+	switch len(r.takers) {
+	case 0:
+		return nil
+	case 1:
+		if s := b.Servers[r.takers[0]]; w.Tried&s.Bit() == 0 {
 			return s
 		}
 		return nil
 	}
-	p := b.pickers[loop]
-	if p == nil {
-		p = b.newPicker(loop)
+	p := b.pickers[w.Loop]
+	if p == nil || p.scale != r.scale {
+		p = b.newPicker(w.Loop, r)
 	}
-	if !b.gather(p, tried, false) && !b.gather(p, tried, true) {
-		return nil
+	shares := r.shares
+	if w.Tried != 0 {
+		if shares = p.without(b, r, w.Tried); shares == nil {
+			return nil
+		}
 	}
 	i := balance.None
-	switch b.Balance {
-	case config.LeastConn:
-		for i, s := range b.Servers {
-			p.active[i] = s.Active.Load()
+	switch {
+	case b.hash != nil && w.Hashed:
+		i = b.byKey(r, shares, w)
+	case b.Balance == config.LeastConn:
+		i = p.least.Pick(shares, b.load(p, r))
+	case b.Balance == config.LeastTime:
+		for _, k := range r.takers {
+			p.cost[k] = balance.Latency(b.Servers[k].latency.Load()).Cost(w.Now)
 		}
-		i = p.least.Pick(p.shares, p.active)
-	case config.SourceHash:
-		i = balance.Hash(p.shares, b.seeds, hash)
+		i = p.fast.Pick(shares, b.load(p, r), p.cost)
+	case b.Balance == config.Random:
+		i = b.ofTwo(p, r, w.Tried)
+	case r.even:
+		i = p.turn(r, shares)
 	default:
-		i = p.turns.Pick(p.shares)
+		i = p.turns.Pick(shares)
 	}
 	if i == balance.None {
 		return nil
@@ -67,35 +122,150 @@ func (b *Backend) Pick(loop int, hash, tried uint64) *Server {
 	return b.Servers[i]
 }
 
-// gather fills in the shares of primaries or of backups and reports whether any of them takes new clients, tried or not.
-func (b *Backend) gather(p *picker, tried uint64, backups bool) (some bool) {
-	for i, s := range b.Servers {
-		p.shares[i] = 0
-		if s.Backup != backups {
-			continue
+// without returns the shares without those who were tried, nil when nobody is left.
+func (p *picker) without(b *Backend, r *roster, tried uint64) []int32 {
+	copy(p.shares, r.shares)
+	left := false
+	for _, k := range r.takers {
+		if tried&b.Servers[k].Bit() != 0 {
+			p.shares[k] = 0
+		} else {
+			left = true
 		}
-		if w := s.share(); w > 0 {
-			some = true
-			if tried&s.Bit() == 0 {
-				p.shares[i] = w
+	}
+	if !left {
+		return nil
+	}
+	return p.shares
+}
+
+// turn is round robin among even shares: no need to look at all of them.
+func (p *picker) turn(r *roster, shares []int32) int {
+	for range r.takers {
+		if p.next >= len(r.takers) {
+			p.next = 0
+		}
+		i := int(r.takers[p.next])
+		p.next++
+		if shares[i] > 0 {
+			return i
+		}
+	}
+	return balance.None
+}
+
+// load fills in what is under way on each server.
+func (b *Backend) load(p *picker, r *roster) []int64 {
+	for _, k := range r.takers {
+		p.active[k] = b.Servers[k].Active.Load()
+	}
+	return p.active
+}
+
+// ofTwo draws two servers and returns the one with less under way for its share.
+func (b *Backend) ofTwo(p *picker, r *roster, tried uint64) int {
+	takers, upto := r.takers, r.upto
+	if tried != 0 {
+		takers, upto = p.takers[:0], p.upto[:0]
+		sum := int64(0)
+		for _, k := range r.takers {
+			if tried&b.Servers[k].Bit() == 0 {
+				sum += int64(r.shares[k])
+				takers, upto = append(takers, k), append(upto, sum)
 			}
 		}
 	}
-	return some
+	x, y := p.two.Two(upto)
+	i, j := takers[x], takers[y]
+	if b.Servers[j].Active.Load()*int64(r.shares[i]) < b.Servers[i].Active.Load()*int64(r.shares[j]) {
+		return int(j)
+	}
+	return int(i)
 }
+
+// byKey returns the server of the key's slot, or of the next slot whose server was not tried and, where there is a bound, has not
+// more than its part of what is under way.
+func (b *Backend) byKey(r *roster, shares []int32, w *Want) int {
+	slot := r.table.Slot(w.Hash)
+	most := 0.0 // per share
+	if b.hash.bound > 0 {
+		most = b.hash.bound * float64(b.Room.Entered.Load()) / float64(r.upto[len(r.upto)-1])
+	}
+	spare := balance.None
+	for range probesPerServer * len(r.takers) {
+		i := r.table.At(slot)
+		if shares[i] > 0 {
+			if most == 0 || float64(b.Servers[i].Active.Load()) < math.Ceil(most*float64(shares[i])) {
+				return i
+			}
+			if spare == balance.None {
+				spare = i
+			}
+		}
+		slot = r.table.Next(slot)
+	}
+	if spare != balance.None {
+		return spare
+	}
+	for _, k := range r.takers { // as good as impossible: the probes met none of those that are left
+		if shares[k] > 0 {
+			return int(k)
+		}
+	}
+	return balance.None
+}
+
+// probesPerServer bounds the slots that are looked at for one key.
+const probesPerServer = 16
 
 // newPicker starts a loop's turns, each loop one turn further than the one before: else the first server would get the first
 // request of all.
-func (b *Backend) newPicker(loop int) *picker {
-	p := &picker{shares: make([]int32, len(b.Servers)), active: make([]int64, len(b.Servers))}
-	if b.gather(p, 0, false) || b.gather(p, 0, true) {
-		for range loop {
-			p.turns.Pick(p.shares)
+func (b *Backend) newPicker(loop int, r *roster) *picker {
+	n := len(b.Servers)
+	p := b.pickers[loop]
+	if p == nil {
+		p = &picker{
+			shares: make([]int32, n), active: make([]int64, n), cost: make([]int64, n),
+			upto: make([]int64, 0, n), takers: make([]int32, 0, n), next: loop % n,
 		}
+		p.two.Seed(uint64(loop) + HashName(b.Name))
+		b.pickers[loop] = p
 	}
-	b.pickers[loop] = p
+	p.scale = r.scale
+	p.turns.Restart()
+	for range loop {
+		p.turns.Pick(r.shares)
+	}
 	return p
 }
+
+// Key returns the hash of what the backend hashes requests by; see HashKey.Of. q is nil in TCP mode.
+func (b *Backend) Key(q *h1.Request, client netip.Addr) (hash uint64, ok bool) {
+	if b.hash == nil {
+		return 0, false
+	}
+	return b.hash.Of(q, client)
+}
+
+// Enter counts a request or session of the backend where somebody wants to know, unless it has as many as it may. Exit is the end
+// of what was counted.
+func (b *Backend) Enter() (ok, counted bool) {
+	if !b.counted {
+		return true, false
+	}
+	for {
+		n := b.Room.Entered.Load()
+		if b.MaxRequests > 0 && n >= b.MaxRequests {
+			return false, false
+		}
+		if b.Room.Entered.CompareAndSwap(n, n+1) {
+			return true, true
+		}
+	}
+}
+
+// Exit is the end of what Enter has counted.
+func (b *Backend) Exit() { b.Room.Entered.Add(-1) }
 
 // ByHash returns the server with that ID if it may still serve the clients that belong to it, else nil.
 func (b *Backend) ByHash(id uint64) *Server {
@@ -113,6 +283,25 @@ func (b *Backend) Server(name string) *Server {
 		}
 	}
 	return nil
+}
+
+// Others says whether anybody but s, and but those that were tried, takes new clients.
+func (b *Backend) Others(s *Server, tried uint64) bool {
+	for _, k := range b.roster.Load().takers {
+		if o := b.Servers[k]; o != s && tried&o.Bit() == 0 && o.TakesNew() {
+			return true
+		}
+	}
+	return false
+}
+
+// Takers calls f for the servers that serve new clients, backups only while they do, until it returns false.
+func (b *Backend) Takers(f func(*Server) bool) {
+	for _, k := range b.roster.Load().takers {
+		if s := b.Servers[k]; s.TakesNew() && !f(s) {
+			return
+		}
+	}
 }
 
 // Usable returns how many servers take new clients, backups included.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/balance"
 	"github.com/skeinlb/skein/engine/h1"
 )
 
@@ -21,13 +22,10 @@ func Compile(c *config.Config, old *Plan) (*Plan, error) {
 	live := old.lives()
 	var errs []error
 	for _, cb := range c.Backends {
-		b, err := compileBackend(cb, live)
+		b, err := compileBackend(cb, live, old.Backend(cb.Name))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("backend %q: %w", cb.Name, err))
 			continue
-		}
-		if was := old.Backend(b.Name); was != nil {
-			b.Stats = was.Stats
 		}
 		p.Backends = append(p.Backends, b)
 		p.backends[b.Name] = b
@@ -76,16 +74,30 @@ func (p *Plan) lives() map[identity]*Live {
 	return m
 }
 
-func compileBackend(c *config.Backend, live map[identity]*Live) (*Backend, error) {
+func compileBackend(c *config.Backend, live map[identity]*Live, old *Backend) (*Backend, error) {
 	b := &Backend{
 		Name:        c.Name,
 		Balance:     c.Balance,
 		CloseOnDown: c.CloseOnDown,
 		Timeouts:    c.Timeouts,
-		Retries:     c.Retries.Attempts,
+		Retries:     compileRetries(c.Retries),
+		Queue:       c.Queue,
+		MaxRequests: int64(c.MaxRequests),
+		SlowStart:   c.SlowStart,
+		MinHealthy:  c.MinHealthy,
+		Room:        new(Room),
 		Stats:       new(Stats),
 		byID:        map[uint64]*Server{},
+		hash:        compileHash(c),
+		counted:     c.MaxRequests > 0 || c.HashBound > 0,
 	}
+	if old != nil {
+		b.Room, b.Stats = old.Room, old.Stats
+	}
+	if b.hash != nil && len(c.Servers) > balance.MaxTable {
+		return nil, fmt.Errorf("%d servers: a hash can have %d", len(c.Servers), balance.MaxTable)
+	}
+	outlier := compileOutlier(c.Outlier)
 	for i, cs := range c.Servers {
 		s := &Server{
 			Backend:        c.Name,
@@ -96,6 +108,8 @@ func compileBackend(c *config.Backend, live map[identity]*Live) (*Backend, error
 			Weight:         int32(cs.Weight),
 			Backup:         cs.Backup,
 			MaxConnections: int64(cs.MaxConnections),
+			Outlier:        outlier,
+			room:           b.Room,
 			Live:           live[identity{c.Name, cs.Name, cs.Address}],
 		}
 		if s.Live == nil {
@@ -114,6 +128,7 @@ func compileBackend(c *config.Backend, live map[identity]*Live) (*Backend, error
 	if c.StickyTable != nil {
 		b.StickyTable = compileTable(c.StickyTable, c.Name)
 	}
+	b.roster.Store(b.build())
 	return b, nil
 }
 

@@ -22,6 +22,7 @@ const (
 	QueueFull                       // and there was no room to wait
 	MarkedDown                      // the session was ended because its server went down (on_down = "close")
 	OutOfDescriptors                // accept or connect found no descriptor left
+	OverLimit                       // the backend has max_requests under way
 	Stopped                         // this node ended before the exchange did
 	Internal                        // the balancer could not go on: no memory for the kernel's part of a connection
 	SlowRequest                     // a body that arrived below min_rate
@@ -55,6 +56,7 @@ var failures = [NumFailures]struct {
 	QueueFull:        {"queue_full", 'S'},
 	MarkedDown:       {"marked_down", 'D'},
 	OutOfDescriptors: {"out_of_descriptors", 'R'},
+	OverLimit:        {"over_limit", 'P'},
 	Stopped:          {"stopped", 'K'},
 	Internal:         {"internal", 'I'},
 	Denied:           {"denied", 'P'},

@@ -3,6 +3,9 @@ package plan
 import (
 	"net/netip"
 	"sync/atomic"
+	"time"
+
+	"github.com/skeinlb/skein/engine/balance"
 )
 
 // Admin is what an operator wants of a server. It outranks health.
@@ -35,25 +38,41 @@ type Server struct {
 	Index          int // in Backend.Servers
 	Weight         int32
 	Backup         bool
-	MaxConnections int64 // 0: no limit
+	MaxConnections int64    // 0: no limit
+	Outlier        *Outlier // nil: traffic does not eject it
 
 	*Live
+	room *Room // of its backend
 }
 
 // Live is what a server keeps from plan to plan while its backend, name and address stay the same. Any loop may use it.
 type Live struct {
-	// Written by the control plane, read by every pick.
+	// Written by the control plane, which then calls Backend.Refresh.
 	Usable         atomic.Bool   // health says so; a new server is believed at first
 	Admin          atomic.Uint32 // an Admin
 	WeightOverride atomic.Int32  // outranks Weight; -1: none
-	_              [52]byte
+
+	// Written by Refresh and Eject.
+	Ramp         atomic.Int32 // percent of its weight that it has got to: 100, but for slow starts
+	EjectedUntil atomic.Int64 // by traffic; 0: not
+	Ejections    atomic.Uint64
+	_            [32]byte
 
 	// Written by all loops.
-	Active atomic.Int64 // requests and sessions under way: what least_conn compares
-	Open   atomic.Int64 // connections, idle ones included: what max_connections bounds
-	_      [48]byte
+	Active  atomic.Int64  // requests and sessions under way: what least_conn compares
+	Open    atomic.Int64  // connections, idle ones included: what max_connections bounds
+	latency atomic.Uint64 // a balance.Latency; least_time alone keeps it
+	fails   atomic.Int32  // in a row; see Outlier
+	since   atomic.Int64  // when they began
+	_       [24]byte
 
 	Stats Stats
+
+	// Room.mu guards the following.
+	serving bool  // took new clients when Refresh last looked
+	risen   int64 // when its slow start began; 0: it is over
+	repeats int   // ejections that followed one another
+	back    int64 // when the last one ended
 
 	// Local[i] belongs to loop i, for what it keeps per server: its idle connections, say.
 	Local [MaxLoops]any
@@ -63,6 +82,7 @@ func newLive() *Live {
 	l := new(Live)
 	l.Usable.Store(true)
 	l.WeightOverride.Store(-1)
+	l.Ramp.Store(100)
 	return l
 }
 
@@ -74,19 +94,24 @@ func (s *Server) EffectiveWeight() int32 {
 	return s.Weight
 }
 
-// share is s's share of new clients, 0 for none.
-func (s *Server) share() int32 {
-	if !s.Usable.Load() || Admin(s.Admin.Load()) != Enabled {
+// Well says that neither health nor traffic has anything against s.
+func (s *Server) Well() bool { return s.Usable.Load() && s.EjectedUntil.Load() == 0 }
+
+// wanted is the weight with which an operator wants s to take new clients, 0 for not at all.
+func (s *Server) wanted() int32 {
+	if Admin(s.Admin.Load()) != Enabled {
 		return 0
 	}
 	return s.EffectiveWeight()
 }
 
 // TakesNew reports whether a client that belongs to nobody may go to s.
-func (s *Server) TakesNew() bool { return s.share() > 0 }
+func (s *Server) TakesNew() bool { return s.wanted() > 0 && (s.Well() || s.room.Panic.Load()) }
 
 // TakesStuck reports whether a client that belongs to s may still go there: draining servers and those of weight 0 keep theirs.
-func (s *Server) TakesStuck() bool { return s.Usable.Load() && Admin(s.Admin.Load()) != Disabled }
+func (s *Server) TakesStuck() bool {
+	return Admin(s.Admin.Load()) != Disabled && (s.Well() || s.room.Panic.Load())
+}
 
 // Bit is s's place in the mask of servers that were tried. Servers 64 apart share one; a retry passes over both then.
 func (s *Server) Bit() uint64 { return 1 << (s.Index % 64) }
@@ -116,3 +141,14 @@ func (s *Server) Begin() { s.Active.Add(1) }
 
 // End is the end of what Begin began.
 func (s *Server) End() { s.Active.Add(-1) }
+
+// Answered notes how long s took to answer, for least_time.
+func (s *Server) Answered(now int64, took time.Duration) {
+	s.latency.Store(uint64(balance.Latency(s.latency.Load()).Observe(now, took)))
+}
+
+// Unanswered notes that a request got no answer, or one that says that the server cannot.
+func (s *Server) Unanswered(now int64, took time.Duration) { s.Answered(now, max(took, failureCost)) }
+
+// failureCost is what least_time makes of a failure: a server that fails at once must not seem to be the fastest.
+const failureCost = time.Second

@@ -306,7 +306,9 @@ func (c *client) Expired() {
 	case clientBusy:
 		if c.x.waiting {
 			w.unqueue(c)
-			c.page(503, plan.QueueTimeout, h1.OK)
+			if !c.redispatch() {
+				c.page(503, plan.QueueTimeout, h1.OK)
+			}
 			c.settle()
 			return
 		}

@@ -3,7 +3,6 @@ package proxy
 import (
 	"net/netip"
 
-	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/h1"
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
@@ -35,6 +34,9 @@ type exchange struct {
 	failed  bool         // just now
 	fresh   bool         // no idle connection: one has just failed
 	waiting bool         // for a place on a server that is full
+	entered bool         // counted by its backend
+	proving bool         // a session that has not shown yet whether its server answers
+	hashed  bool
 	hash    uint64
 	key     [16]byte // into the sticky table
 	keyed   bool
@@ -53,6 +55,10 @@ type exchange struct {
 func (x *exchange) free(w *Worker) {
 	x.forgetRequest(w)
 	x.leave()
+	if x.entered {
+		x.entered = false
+		x.backend.Exit()
+	}
 }
 
 // forgetRequest gives back the copy of the request: it can not be sent again.
@@ -121,6 +127,7 @@ func (c *client) begin(rest []byte) {
 	if !x.upgrade {
 		q.Upgrade = nil
 	}
+	x.backend.Earn(w.id)
 	x.classify(c, q)
 
 	w.addr = c.peer.AppendTo(w.addr[:0])
@@ -152,6 +159,9 @@ func (c *client) begin(rest []byte) {
 	}
 	c.took(int64(read - len(rest)))
 	c.keep(rest)
+	if !c.enter() {
+		return
+	}
 	c.dispatch(out)
 	if c.state != clientBusy {
 		return
@@ -186,9 +196,7 @@ func (c *client) keep(rest []byte) {
 // classify finds out where stickiness and balancing want the request.
 func (x *exchange) classify(c *client, q *h1.Request) {
 	b := x.backend
-	if b.Balance == config.SourceHash {
-		x.hash = plan.HashAddr(c.addr)
-	}
+	x.hash, x.hashed = b.Key(q, c.addr)
 	switch {
 	case b.StickyCookie != nil:
 		if v := q.Cookie(b.StickyCookie.Name); v != nil {
@@ -282,7 +290,7 @@ func (x *exchange) pick(w *Worker) *plan.Server {
 		return s
 	}
 	x.learn = true
-	return x.backend.Pick(w.id, x.hash, x.tried)
+	return x.backend.Pick(plan.Want{Loop: w.id, Now: w.loop.Now(), Hash: x.hash, Hashed: x.hashed, Tried: x.tried})
 }
 
 // join makes x count as active on s.

@@ -22,6 +22,8 @@ func meaning(kind plan.Failure) (before, after string) {
 		return "every server of backend ", " is busy, and none became free in time"
 	case plan.QueueFull:
 		return "every server of backend ", " is busy, and the queue is full"
+	case plan.OverLimit:
+		return "backend ", " has as many requests under way as it may"
 	case plan.ServerClosed:
 		return "a server of backend ", " closed the connection before it had answered"
 	case plan.ServerMalformed:
@@ -131,5 +133,14 @@ func (c *client) nobody() {
 	c.page(503, plan.NoServer, h1.OK)
 }
 
-// unreachable answers when no server could be connected to.
-func (c *client) unreachable() { c.page(503, c.x.reason, h1.OK) }
+// unreachable answers when the last server that could be tried has failed.
+func (c *client) unreachable() {
+	status := 503
+	switch c.x.reason {
+	case plan.ServerClosed:
+		status = 502
+	case plan.ResponseTimeout, plan.ServerTimeout:
+		status = 504
+	}
+	c.page(status, c.x.reason, h1.OK)
+}

@@ -136,12 +136,13 @@ func (c *client) retryElsewhere(s *plan.Server) bool {
 	x := &c.x
 	x.tried |= s.Bit()
 	x.retries++
-	return x.retries <= x.backend.Retries
+	return x.backend.Retries.Connect && x.retries <= x.backend.Retries.Attempts
 }
 
 // failed notes that target could not be reached.
 func (c *client) failed(target *plan.Server, kind plan.Failure) {
 	c.x.reason, c.x.failed = kind, true
+	c.punish(target, c.w.loop.Now())
 	c.w.failure(target, kind)
 }
 

@@ -29,6 +29,7 @@ type Sticky interface {
 type Shared struct {
 	Sticky  Sticky                                          // nil: none
 	Failure func(backend, server string, kind plan.Failure) // see failure; nil: nobody listens; called on a loop
+	Suspect func(backend string, live *plan.Live)           // a server has failed too often in a row; called on a loop
 	Workers []*Worker
 }
 
@@ -220,6 +221,9 @@ func (w *Worker) spareServer() *server {
 // not take the server from everybody else.
 func (w *Worker) failure(s *plan.Server, kind plan.Failure) {
 	s.Stats.Loop(w.id).Failures[kind].Inc()
+	if s.Outlier != nil && kind.Blames() {
+		w.blame(s)
+	}
 	if w.shared.Failure != nil && kind.Connecting() {
 		w.shared.Failure(s.Backend, s.Name, kind)
 	}

@@ -5,9 +5,6 @@ import (
 	"github.com/skeinlb/skein/engine/plan"
 )
 
-// maxQueue bounds the clients of one loop that wait for a place on the servers of one backend.
-const maxQueue = 1024
-
 // queue holds the clients that wait because every server they may use has its max_connections. First come, first served. It is
 // one loop's: who frees a place for which nobody of its own waits tells the other loops.
 type queue struct {
@@ -16,32 +13,39 @@ type queue struct {
 	due         bool // a place may have become free: look at the end of the iteration
 }
 
-// tryElsewhere says whether another server of s's kind has a place, and marks s as tried if so. A client that is stuck to s
-// waits for s; and that primaries are busy does not bring backups into play.
+// tryElsewhere says whether another server has a place, and marks s as tried if so. A client that is stuck to s waits for s; and that
+// primaries are busy does not bring backups into play.
 func (x *exchange) tryElsewhere(s *plan.Server) bool {
 	if s == x.stuck {
 		return false
 	}
-	for _, o := range x.backend.Servers {
-		if o != s && o.Backup == s.Backup && x.tried&o.Bit() == 0 && o.TakesNew() && hasPlace(o) {
-			x.tried |= s.Bit()
-			return true
-		}
+	found := false
+	x.backend.Takers(func(o *plan.Server) bool {
+		found = o != s && x.tried&o.Bit() == 0 && hasPlace(o)
+		return !found
+	})
+	if found {
+		x.tried |= s.Bit()
 	}
-	return false
+	return found
 }
 
 // enqueue has c wait for a place on s, or on any other server of its backend if nothing binds it to s.
 func (w *Worker) enqueue(c *client, s *plan.Server) {
 	x := &c.x
-	q := w.queues[x.backend.Name]
+	b := x.backend
+	if b.Room.Waiting.Add(1) > int64(b.Queue.Length) {
+		b.Room.Waiting.Add(-1)
+		if !c.redispatch() {
+			c.page(503, plan.QueueFull, h1.OK)
+		}
+		return
+	}
+	b.Room.Stats.Queued.Add(1)
+	q := w.queues[b.Name]
 	if q == nil {
 		q = &queue{}
-		w.queues[x.backend.Name] = q
-	}
-	if q.n >= maxQueue {
-		c.page(503, plan.QueueFull, h1.OK)
-		return
+		w.queues[b.Name] = q
 	}
 	x.leave()
 	x.waiting = true
@@ -56,7 +60,7 @@ func (w *Worker) enqueue(c *client, s *plan.Server) {
 	q.n++
 	w.waiting.Add(1)
 	c.enterQueue()
-	w.loop.SetTimer(&c.timer, w.loop.Now()+int64(x.backend.Timeouts.Connect))
+	w.loop.SetTimer(&c.timer, w.loop.Now()+int64(b.Queue.Timeout))
 	// Ask the others for a connection that they do not need. From here on whoever frees one sees that somebody waits; a place
 	// that was freed just before is looked for at the end of this iteration.
 	w.ask(s)
@@ -81,6 +85,7 @@ func (w *Worker) unqueue(c *client) {
 	x.nextW, x.prevW, x.waiting = nil, nil, false
 	q.n--
 	w.waiting.Add(-1)
+	x.backend.Room.Waiting.Add(-1)
 	c.leaveQueue()
 	w.loop.StopTimer(&c.timer)
 }
@@ -133,16 +138,53 @@ func (x *exchange) placeFor(w *Worker) bool {
 	if s := x.stuck; s != nil && s.TakesStuck() {
 		return hasPlace(s) || len(w.pool(s, x.backend).idle) > 0
 	}
-	usable := false
-	for _, s := range x.backend.Servers {
-		if s.TakesNew() {
-			usable = true
-			if hasPlace(s) || len(w.pool(s, x.backend).idle) > 0 {
-				return true
+	usable, found := false, false
+	x.backend.Takers(func(s *plan.Server) bool {
+		usable = true
+		found = hasPlace(s) || len(w.pool(s, x.backend).idle) > 0
+		return !found
+	})
+	return found || !usable // nobody is left to wait for: dispatch will say so
+}
+
+// redispatch sends a client to another server that has a place, when the one to which it belongs has had none for too long. From then
+// on it belongs there: what it did is where it went.
+func (c *client) redispatch() bool {
+	w, x := c.w, &c.x
+	s := x.stuck
+	if s == nil {
+		return false
+	}
+	found := false
+	x.backend.Takers(func(o *plan.Server) bool {
+		found = o != s && (hasPlace(o) || len(w.pool(o, x.backend).idle) > 0)
+		return !found
+	})
+	if !found {
+		return false
+	}
+	x.backend.Room.Stats.Redispatched.Add(1)
+	x.stuck, x.tried = nil, s.Bit()
+	c.dispatch(x.req)
+	return true
+}
+
+// Repin gives the clients that wait the backends of the new plan: the old one's servers are not looked after any more.
+func (w *Worker) Repin(p *plan.Plan) {
+	for name, q := range w.queues {
+		b := p.Backend(name)
+		if b == nil {
+			continue
+		}
+		for c := q.first; c != nil; c = c.x.nextW {
+			x := &c.x
+			x.backend = b
+			x.keyed = x.keyed && b.StickyTable != nil
+			if x.stuck != nil {
+				x.stuck = b.ByHash(x.stuck.ID)
 			}
 		}
 	}
-	return !usable // nobody is left to wait for: dispatch will say so
 }
 
 // hasPlace says whether s would take another connection now.

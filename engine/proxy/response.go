@@ -151,6 +151,12 @@ func (s *server) respond(have []byte) {
 	x, p := &c.x, &w.p
 	w.loop.StopTimer(&s.timer)
 	s.awaiting = false
+	s.judge(p.Status)
+	if p.Status >= 500 && x.backend.Retries.Status(p.Status) && c.mayRepeat(s.pool.server) {
+		s.keep = p.KeepAlive && (p.Body == h1.NoBody || p.Body == h1.Length && int64(len(have)) == p.Length)
+		c.repeat(s, plan.NoServer)
+		return
+	}
 	x.forgetRequest(w)
 	x.remember(w)
 	s.keep = p.KeepAlive

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"syscall"
+	"time"
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/h1"
@@ -104,12 +105,15 @@ func (s *server) connected() {
 	w.loop.StopTimer(&s.timer)
 	s.stats().Connections.Inc()
 	c.dialed()
+	x := &c.x
 	if c.front.Mode == config.TCP {
+		if x.backend.Balance == config.LeastTime { // of a session no more is known
+			x.target.Answered(w.loop.Now(), time.Duration(w.loop.Now()-x.rec.dialing))
+		}
 		c.startStream()
 		return
 	}
 	s.state = serverWaiting
-	x := &c.x
 	if w.write(&s.conn, x.req) != ioOK {
 		s.sendFailed()
 		return
@@ -168,6 +172,12 @@ func (s *server) lost() {
 	if !(s.reused && !s.spoke) { // an idle connection's end says nothing about the server's health
 		w.failure(target, plan.ServerClosed)
 	}
+	c.punish(target, x.rec.connected)
+	if x.backend.Retries.Closed && c.mayRepeat(target) {
+		s.keep = false
+		c.repeat(s, plan.ServerClosed)
+		return
+	}
 	c.page(502, plan.ServerClosed, h1.OK)
 }
 
@@ -190,7 +200,13 @@ func (s *server) Expired() {
 			kind = plan.ServerTimeout
 		}
 		w.failure(target, kind)
-		c.page(504, kind, h1.OK)
+		c.punish(target, c.x.rec.connected)
+		if c.x.backend.Retries.Timeout && c.mayRepeat(target) {
+			s.keep = false
+			c.repeat(s, kind)
+		} else {
+			c.page(504, kind, h1.OK)
+		}
 	case serverBody:
 		w.failure(target, plan.ServerTimeout)
 		c.fail(plan.ServerTimeout)

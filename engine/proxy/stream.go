@@ -16,9 +16,12 @@ func (c *client) beginStream() {
 		c.drop(true)
 		return
 	}
-	x.hash = plan.HashAddr(c.addr)
+	x.hash, x.hashed = x.backend.Key(nil, c.addr)
 	if x.backend.StickyTable != nil {
 		x.lookup(c, nil)
+	}
+	if !c.enter() {
+		return
 	}
 	c.dispatch(nil)
 	c.settle()
@@ -38,6 +41,9 @@ func (c *client) startStream() {
 	c.up.start(&c.conn, &s.conn, -1)
 	c.down.start(&s.conn, &c.conn, -1)
 	c.up.bulk, c.down.bulk = false, false
+	if x.target.Outlier != nil {
+		x.proving = c.tcp()
+	}
 	if !c.watched && !w.watch(&c.conn) {
 		c.fail(plan.Internal)
 		c.drop(true)
@@ -58,6 +64,9 @@ func (c *client) stream() {
 	downEnd := c.half(&c.down, plan.ServerClosed, plan.ClientClosed)
 	w.received(c, int(c.up.moved-up))
 	w.sent(c, int(c.down.moved-down))
+	if c.x.proving {
+		c.prove(upEnd, downEnd)
+	}
 	switch {
 	case upEnd == halfBroken || downEnd == halfBroken:
 		// One side was reset: the other shall see the same, not a proper end.
@@ -102,6 +111,21 @@ func (c *client) half(f *flow, src, dst plan.Failure) halfState {
 		return halfBroken
 	}
 	return halfOpen
+}
+
+// prove judges a session by its first word from the server: one that ends or breaks without a word, while the client is still there,
+// is a failure. (Who speaks first differs; a server that waits is not judged.)
+func (c *client) prove(up, down halfState) {
+	x, w := &c.x, c.w
+	switch {
+	case c.down.moved > 0:
+		x.target.Succeeded()
+	case down == halfClosed && up == halfOpen, down == halfBroken && !c.broken:
+		w.failure(x.target, plan.ServerClosed)
+	case up == halfOpen && down == halfOpen:
+		return
+	}
+	x.proving = false
 }
 
 // streamTimeout is how long a tunnel may be silent: whichever side is less patient decides.

@@ -156,3 +156,36 @@ backend "db" {
   check "icmp" {}
   server "d1" { address = "198.51.100.31:5432" }
 }
+
+frontend "cache" {
+  bind    = ["127.0.0.1"]
+  http    = 8082
+  backend = "cache"
+}
+
+backend "cache" {
+  balance = "hash"
+  hash {
+    key   = header["X-User"]
+    bound = 1.25
+  }
+  max_requests    = 5000
+  slow_start      = "30s"
+  minimum_healthy = 0.5
+  outlier {
+    failures    = 3
+    window      = "10s"
+    eject       = "20s"
+    max_ejected = 0.25
+  }
+  queue {
+    length  = 100
+    timeout = "2s"
+  }
+  retries {
+    attempts = 1
+    on       = ["503", "connect", "timeout", "closed"]
+    budget   = 0.1
+  }
+  server "c1" { address = "198.51.100.51:8080" }
+}
