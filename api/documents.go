@@ -85,6 +85,7 @@ type BackendStatus struct {
 	Sticky  string         `json:"sticky,omitempty"` // "cookie NAME" or "table KEY"
 	Check   string         `json:"check,omitempty"`  // "http /healthz every 2s"; "": not checked
 	Usable  int            `json:"usable"`           // servers that every reporting node may use
+	Panic   []string       `json:"panic,omitempty"`  // nodes on which too few servers are well, so that health is ignored
 	Servers []ServerStatus `json:"servers"`
 	UsedBy  []string       `json:"used_by"` // frontends
 }
@@ -128,6 +129,9 @@ type Seen struct {
 	Up    bool      `json:"up"`
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since,omitzero"`
+
+	EjectedUntil time.Time `json:"ejected_until,omitzero"` // traffic found it failing
+	RampPercent  int       `json:"ramp_percent,omitempty"` // of its weight, in a slow start; 0: there is none
 }
 
 // VIPList, BackendList, ServerList and NodeList are the documents of the lists, each with how fresh it is.

@@ -150,7 +150,19 @@ func (s *Status) judgeNodes() {
 
 func (s *Status) judgeServers() {
 	for _, b := range s.Backends {
+		if len(b.Panic) > 0 {
+			s.because(Degraded, "backend %q: too few servers are well, their health is ignored on %s", b.Name, strings.Join(b.Panic, " and "))
+		}
 		for _, srv := range b.Servers {
+			var out []string
+			for _, seen := range srv.Seen {
+				if !seen.EjectedUntil.IsZero() {
+					out = append(out, seen.Node)
+				}
+			}
+			if len(out) > 0 {
+				s.because(Degraded, "server %s/%s is ejected by traffic on %s", b.Name, srv.Name, strings.Join(out, " and "))
+			}
 			switch srv.State {
 			case ServerDown:
 				s.because(Degraded, "server %s/%s is down", b.Name, srv.Name)

@@ -22,6 +22,7 @@ type NodeReport struct {
 	VIPs      []HeldVIP        `json:"vips"`
 	Peers     []PeerReport     `json:"peers"`
 	Servers   []ServerReport   `json:"servers"`
+	Backends  []BackendReport  `json:"backends"`
 	Frontends []FrontendReport `json:"frontends"`
 	Tables    []TableReport    `json:"tables"`
 	Alarms    []Alarm          `json:"alarms"` // disk, refused revision and guard among them: the node knows best what to do
@@ -119,6 +120,24 @@ type ServerReport struct {
 	Queued    int64     `json:"queued"` // requests that wait for max_connections
 	Requests  uint64    `json:"requests"`
 	Failures  uint64    `json:"failures"`
+
+	EjectedUntil time.Time `json:"ejected_until,omitzero"` // by traffic
+	Ejections    uint64    `json:"ejections"`              // since this node started
+	RampPercent  int       `json:"ramp_percent,omitempty"` // of its weight, in a slow start; 0: there is none
+}
+
+// BackendReport is a backend as the engine of this node balances it, with what it counted since it started.
+type BackendReport struct {
+	Backend      string `json:"backend"`
+	Usable       int    `json:"usable"` // servers that take new clients
+	Panic        bool   `json:"panic"`  // fewer than minimum_healthy are well, and health is ignored
+	Waiting      int64  `json:"waiting"`
+	Panicked     uint64 `json:"panicked"`     // clients that were balanced while health was ignored
+	Queued       uint64 `json:"queued"`       // clients that waited for a place
+	Redispatched uint64 `json:"redispatched"` // clients whose own server had no place, and that went to another
+	Repeated     uint64 `json:"repeated"`     // requests that were sent a second time
+	OverBudget   uint64 `json:"over_budget"`  // requests that were not, because the budget was spent
+	Ejected      uint64 `json:"ejected"`      // servers, by traffic
 }
 
 // FrontendReport is what the engine of this node counted for a frontend since it started.
@@ -177,6 +196,7 @@ func (r NodeReport) whole() NodeReport {
 	list(&r.VIPs)
 	list(&r.Peers)
 	list(&r.Servers)
+	list(&r.Backends)
 	list(&r.Frontends)
 	list(&r.Tables)
 	list(&r.Alarms)

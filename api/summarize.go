@@ -173,7 +173,7 @@ func backendsOf(f Facts) []BackendStatus {
 	for _, b := range f.View.Config.Backends {
 		bs := BackendStatus{
 			Name: b.Name, Balance: b.Balance.String(), Sticky: stickyWords(b), Check: checkWords(b.Check),
-			Servers: []ServerStatus{}, UsedBy: usedBy(f.View.Config, b.Name),
+			Servers: []ServerStatus{}, UsedBy: usedBy(f.View.Config, b.Name), Panic: panicking(f, b.Name),
 		}
 		for _, srv := range b.Servers {
 			ss := serverOf(f, b, srv)
@@ -185,6 +185,17 @@ func backendsOf(f Facts) []BackendStatus {
 		out = append(out, bs)
 	}
 	return out
+}
+
+// panicking lists the nodes that ignore the health of a backend's servers.
+func panicking(f Facts, backend string) (nodes []string) {
+	for _, n := range f.View.Nodes {
+		r := f.Answers[n.Name].Report
+		if r != nil && slices.ContainsFunc(r.Backends, func(b BackendReport) bool { return b.Backend == backend && b.Panic }) {
+			nodes = append(nodes, n.Name)
+		}
+	}
+	return nodes
 }
 
 func stickyWords(b *config.Backend) string {
@@ -246,7 +257,9 @@ func serverOf(f Facts, b *config.Backend, srv *config.Server) ServerStatus {
 			if sr.Backend != b.Name || sr.Server != srv.Name {
 				continue
 			}
-			ss.Seen = append(ss.Seen, Seen{Node: n.Name, Up: sr.Up, Why: sr.Why, Since: sr.Since})
+			ss.Seen = append(ss.Seen, Seen{
+				Node: n.Name, Up: sr.Up, Why: sr.Why, Since: sr.Since, EjectedUntil: sr.EjectedUntil, RampPercent: sr.RampPercent,
+			})
 			ss.Active += sr.Active
 			ss.Requests += sr.Requests
 			ss.Failures += sr.Failures

@@ -145,6 +145,14 @@ func readFacts(t *testing.T, in string) Facts {
 					s.Up, s.Why = w[3] == "up", rest(4)
 				}
 			}
+		case "ejects": // NODE SERVER
+			for i := range report().Servers {
+				if s := &report().Servers[i]; s.Server == w[2] {
+					s.EjectedUntil = now.Add(10 * time.Second)
+				}
+			}
+		case "panics": // NODE
+			report().Backends = append(report().Backends, BackendReport{Backend: "shop", Panic: true})
 		case "unchecked": // SERVER
 			for _, a := range f.Answers {
 				for i := range a.Report.Servers {

@@ -156,6 +156,25 @@ func (w *world) change(line string) {
 		for name := range w.cluster.Nodes {
 			w.edit(name, func(r *api.NodeReport) { r.Raft.Leader, r.Raft.Quorum, r.VIPs = "", false, nil })
 		}
+	case "ejects", "ramps": // NODE BACKEND/SERVER DURATION, or percent
+		backend, server, _ := strings.Cut(f[2], "/")
+		d, _ := time.ParseDuration(f[3])
+		percent, _ := strconv.Atoi(f[3])
+		until := time.Now().Add(d)
+		w.edit(f[1], func(r *api.NodeReport) {
+			for i := range r.Servers {
+				if s := &r.Servers[i]; s.Backend == backend && s.Server == server {
+					s.RampPercent = percent
+					if d > 0 {
+						s.EjectedUntil = until
+					}
+				}
+			}
+		})
+	case "panics": // NODE BACKEND
+		w.edit(f[1], func(r *api.NodeReport) {
+			r.Backends = append(r.Backends, api.BackendReport{Backend: f[2], Panic: true})
+		})
 	case "down": // NODE BACKEND/SERVER WHY
 		since := time.Now()
 		w.edit(f[1], func(r *api.NodeReport) {

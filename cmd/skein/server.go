@@ -118,6 +118,11 @@ func (c *cli) serverWhy(s *api.ServerStatus) string {
 	case api.ServerDown:
 		return clean(strings.TrimSpace(c.sinceSeen(s) + ": " + why))
 	}
+	if t := c.trafficWords(s); t != "" && why != "" {
+		why += "; " + t
+	} else {
+		why += t
+	}
 	return clean(why)
 }
 

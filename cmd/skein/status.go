@@ -289,8 +289,11 @@ func (c *cli) backendTable(backends []api.BackendStatus, wide bool) *table {
 	for _, b := range backends {
 		t.row(b.Name, usableCell(&b), b.Balance, b.Sticky, cmp.Or(b.Check, "none"),
 			strings.Join(b.UsedBy, ", "))
+		if len(b.Panic) > 0 {
+			t.note(bad, clean("panic: too few servers are well, their health is ignored on "+list(b.Panic)))
+		}
 		for _, s := range b.Servers {
-			if wide || s.State != api.ServerUp && s.State != api.ServerUnchecked || s.WeightSet {
+			if wide || s.State != api.ServerUp && s.State != api.ServerUnchecked || s.WeightSet || c.trafficWords(&s) != "" {
 				tn, words := c.serverWords(&s)
 				t.note(tn, words)
 			}
@@ -341,7 +344,35 @@ func (c *cli) serverWords(s *api.ServerStatus) (tone, string) {
 	if s.WeightSet {
 		head += fmt.Sprintf(", weight %d instead of the file's %d", s.Weight, s.FileWeight)
 	}
-	return tn, clean(head + whyDown(s))
+	words := whyDown(s)
+	if t := c.trafficWords(s); t != "" {
+		if tn == plain {
+			tn = warn
+		}
+		words += ": " + t
+	}
+	return tn, clean(head + words)
+}
+
+// trafficWords says where traffic found the server failing, and where it is only beginning to take its share.
+func (c *cli) trafficWords(s *api.ServerStatus) string {
+	var ejected, slow []string
+	for _, seen := range s.Seen {
+		switch {
+		case !seen.EjectedUntil.IsZero():
+			ejected = append(ejected, fmt.Sprintf("on %s for %s more", seen.Node, span(seen.EjectedUntil.Sub(c.now()))))
+		case seen.RampPercent > 0:
+			slow = append(slow, fmt.Sprintf("on %s at %d %%", seen.Node, seen.RampPercent))
+		}
+	}
+	var parts []string
+	if len(ejected) > 0 {
+		parts = append(parts, "ejected by traffic "+list(ejected))
+	}
+	if len(slow) > 0 {
+		parts = append(parts, "slow start "+list(slow))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func adminWords(c *cli, s *api.ServerStatus) string {

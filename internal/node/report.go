@@ -102,6 +102,10 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 		})
 	}
 	for _, b := range stats.Backends {
+		r.Backends = append(r.Backends, api.BackendReport{
+			Backend: b.Name, Usable: b.Usable, Panic: b.Panic, Waiting: b.Waiting, Panicked: b.Balance.Panicked, Queued: b.Balance.Queued,
+			Redispatched: b.Balance.Redispatched, Repeated: b.Balance.Repeated, OverBudget: b.Balance.OverBudget, Ejected: b.Balance.Ejected,
+		})
 		for _, s := range b.Servers {
 			v, seen := verdicts[healthcheck.Key{Backend: b.Name, Server: s.Name}]
 			if !seen {
@@ -109,7 +113,10 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 			}
 			sr := api.ServerReport{
 				Backend: b.Name, Server: s.Name, Checked: checked[b.Name], Up: v.Up, Since: v.Since, Why: v.Why, LatencyMs: millis(v.LastLatency),
-				Active: s.Active, Requests: s.Requests,
+				Active: s.Active, Requests: s.Requests, EjectedUntil: s.EjectedUntil, Ejections: s.Ejections,
+			}
+			if s.Ramp < 100 {
+				sr.RampPercent = s.Ramp
 			}
 			for _, f := range s.Failures {
 				sr.Failures += f
