@@ -77,7 +77,7 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 // drainOf is how long the holder of p may serve on what it has when the VIP goes elsewhere; 0: it cannot.
 func drainOf(v *View, health map[string]NodeHealth, p Placement) time.Duration {
 	n, member := v.Node(p.Node)
-	if h := health[p.Node]; !member || n.Role != Balancer || !h.Alive || !h.Fit {
+	if h := health[p.Node]; !member || n.Role != Balancer || !h.Alive || !h.Fit || slices.Contains(h.Unable, p.VIP) {
 		return 0
 	}
 	if d, drained := v.Drained[p.Node]; drained {

@@ -138,19 +138,8 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 	l.until("n2 answers behind a new gate", func() bool {
 		return time.Since(start) > 1500*time.Millisecond && time.Since(c.last(n[2].mac).at) < 100*time.Millisecond
 	})
-	if err := inNS(n[2].ns, func() error {
-		g := newGate()
-		defer func() { g.conn.CloseLasting(); unix.Close(g.fd) }()
-		if err := g.open(); err != nil {
-			return err
-		}
-		g.devs, g.egress = []string{"e2"}, true
-		if !g.intact() {
-			t.Error("the gate was not put back")
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
+	if !n[2].gateWhole(t) {
+		t.Error("the gate was not put back")
 	}
 
 	// A loop hangs while the rest of the agent lives.

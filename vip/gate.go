@@ -3,7 +3,9 @@ package vip
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -31,6 +33,7 @@ import (
 // an announcement for which the lease was checked just before the guard was stopped.
 type gate struct {
 	conn   *nftables.Conn
+	newsFd int // what others do to nftables; -1: not heard
 	table  *nftables.Table
 	secret [8]byte
 	fd     int
@@ -38,11 +41,12 @@ type gate struct {
 	pkt    [gateSize]byte
 
 	vips []netip.Addr
-	devs []string
+	devs []gateDev
 	up   bool
 	why  string // that it is not up
 
 	egress bool // the out chains are there
+	news   [4096]byte
 }
 
 const (
@@ -81,8 +85,14 @@ func (f *gateFamily) of(addrs []netip.Addr) []netip.Addr {
 	return out
 }
 
+// gateDev is an interface that the gate watches. One that was made anew has its name, but none of the rules.
+type gateDev struct {
+	name  string
+	index int
+}
+
 func newGate() *gate {
-	g := &gate{fd: -1, why: "not set up yet", table: &nftables.Table{Family: nftables.TableFamilyNetdev, Name: gateTable}}
+	g := &gate{fd: -1, newsFd: -1, why: "not set up yet", table: &nftables.Table{Family: nftables.TableFamilyNetdev, Name: gateTable}}
 	rand.Read(g.secret[:])
 	g.to = unix.SockaddrInet4{Port: gatePort, Addr: [4]byte{127, 0, 0, 1}}
 	return g
@@ -97,7 +107,7 @@ func (g *gate) String() string {
 }
 
 // install makes the table for these VIPs on these interfaces. held are answered for until d from now without another tick.
-func (g *gate) install(vips []netip.Addr, devs []string, held []netip.Addr, d time.Duration) error {
+func (g *gate) install(vips []netip.Addr, devs []gateDev, held []netip.Addr, d time.Duration) error {
 	g.egress = true
 	err := g.build(vips, devs, held, d)
 	if err != nil {
@@ -124,6 +134,9 @@ func (g *gate) open() error {
 		}
 		g.fd = fd
 	}
+	if g.newsFd < 0 {
+		g.newsFd = hearNews()
+	}
 	if g.conn == nil {
 		c, err := nftables.New(nftables.AsLasting())
 		if err != nil {
@@ -134,7 +147,7 @@ func (g *gate) open() error {
 	return nil
 }
 
-func (g *gate) build(vips []netip.Addr, devs []string, held []netip.Addr, d time.Duration) error {
+func (g *gate) build(vips []netip.Addr, devs []gateDev, held []netip.Addr, d time.Duration) error {
 	if err := g.open(); err != nil {
 		return err
 	}
@@ -157,13 +170,13 @@ func (g *gate) build(vips []netip.Addr, devs []string, held []netip.Addr, d time
 	}
 	g.tickChain(&fams)
 	for i, dev := range devs {
-		in := g.chain(fmt.Sprintf("in-%d", i), nftables.ChainHookIngress, dev)
+		in := g.chain(fmt.Sprintf("in-%d", i), nftables.ChainHookIngress, dev.name)
 		g.shut(in, &fams[0], isARP, netPart(6, 2), is(0, 1), netPart(24, 4)) // opcode 1, request; the target address
 		g.shut(in, &fams[1], isND(ndSolicit), netPart(ndTarget-ndHead, 16))
 		if !g.egress {
 			continue
 		}
-		out := g.chain(fmt.Sprintf("out-%d", i), nftables.ChainHookEgress, dev)
+		out := g.chain(fmt.Sprintf("out-%d", i), nftables.ChainHookEgress, dev.name)
 		g.shut(out, &fams[0], isARP, netPart(14, 4))
 		g.shut(out, &fams[1], isND(ndAdvertise), netPart(ndTarget-ndHead, 16))
 		g.shut(out, &fams[1], isND(ndSolicit), netPart(8, 16))
@@ -296,23 +309,67 @@ func (g *gate) tick(a netip.Addr, d int64) error {
 	return unix.Sendto(g.fd, g.pkt[:size], unix.MSG_DONTWAIT, &g.to)
 }
 
-// intact is whether the table is still there; it costs a netlink round trip.
+// intact is whether all that build made is still there; it costs a few netlink round trips.
 func (g *gate) intact() bool {
 	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
 	if err != nil {
 		return true // can't tell
 	}
-	n := 0
+	have := map[string]int{}
 	for _, c := range chains {
-		if c.Table.Name == gateTable {
-			n++
+		if c.Table.Name != gateTable {
+			continue
+		}
+		rules, err := g.conn.GetRules(g.table, c)
+		if err != nil {
+			return true
+		}
+		have[c.Name] = len(rules)
+	}
+	want := map[string]int{"tick": 1 + 2*len(gates)}
+	for i := range g.devs {
+		want[fmt.Sprintf("in-%d", i)] = 2
+		if g.egress {
+			want[fmt.Sprintf("out-%d", i)] = 3
 		}
 	}
-	want := 1 + len(g.devs)
-	if g.egress {
-		want += len(g.devs)
+	if !maps.Equal(have, want) {
+		return false
 	}
-	return n == want
+	for _, f := range gateFamilies() {
+		set, err := g.conn.GetSetByName(g.table, "vips"+f.suffix)
+		if err != nil {
+			return false
+		}
+		if got, err := g.conn.GetSetElements(set); err == nil && len(got) != len(f.of(g.vips)) {
+			return false
+		}
+	}
+	return true
+}
+
+// hearNews returns a socket that becomes readable when somebody changes nftables' rules, or -1: then they are looked at every second.
+func hearNews() int {
+	const group = 7 // NFNLGRP_NFTABLES
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return -1
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (group - 1)}); err != nil {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+// changed drains the news, and is whether there was something that others may have done.
+func (g *gate) changed() bool {
+	for range batchMax {
+		if n, err := unix.Read(g.newsFd, g.news[:]); err != nil && !errors.Is(err, unix.ENOBUFS) || n == 0 {
+			break
+		}
+	}
+	return g.up
 }
 
 // remove takes the table away.
@@ -330,7 +387,9 @@ func (g *gate) close() {
 	if g.conn != nil {
 		g.conn.CloseLasting()
 	}
-	if g.fd >= 0 {
-		unix.Close(g.fd)
+	for _, fd := range [...]int{g.fd, g.newsFd} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }

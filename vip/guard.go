@@ -78,6 +78,8 @@ type guard struct {
 	gateAt   int64
 	rx       [wireMax]byte
 	dirty    bool
+	rulesAt  int64             // not to look at the gate's rules again before
+	untuned  string            // the last error about sysctls that was logged
 	dropped  map[string]uint64 // heartbeats not taken, by reason
 
 	stop   atomic.Bool
@@ -186,6 +188,7 @@ func (g *guard) loop() error {
 			unix.PollFd{Fd: int32(g.arp.fd), Events: unix.POLLIN},
 			unix.PollFd{Fd: int32(g.links.eventFd), Events: unix.POLLIN},
 			unix.PollFd{Fd: int32(g.nd.fd), Events: unix.POLLIN}, // -1 is ignored
+			unix.PollFd{Fd: int32(g.gate.newsFd), Events: unix.POLLIN},
 		)
 		for k := range g.beats {
 			fds = append(fds, unix.PollFd{Fd: int32(g.beats[k].fd), Events: unix.POLLIN})
@@ -215,14 +218,17 @@ func (g *guard) loop() error {
 		}
 		if n > 0 {
 			for i := range g.ctl.guests {
-				if fds[5+MaxLinks+i].Revents != 0 {
+				if fds[6+MaxLinks+i].Revents != 0 {
 					g.hearGuest(&g.ctl.guests[i])
 				}
 			}
 			for k := range g.beats {
-				if fds[5+k].Revents != 0 {
+				if fds[6+k].Revents != 0 {
 					g.hearPeers(k)
 				}
+			}
+			if fds[5].Revents != 0 {
+				g.hearRules()
 			}
 			if fds[3].Revents != 0 {
 				g.hearKernel()
@@ -414,32 +420,11 @@ func (g *guard) foreign(i int, addr netip.Addr, mac [6]byte) {
 	}
 }
 
-// hearKernel looks at what others did to links and addresses.
-func (g *guard) hearKernel() {
-	changed := g.links.events(func(index int, a netip.Addr) {
-		for i, v := range g.m.vips {
-			if d := g.devs[i]; d == nil || d.link.Attrs().Index != index || !v.held {
-				continue
-			}
-			for _, p := range v.prefixes {
-				if p.Addr() == a {
-					g.log.Error("address removed by somebody else; putting it back", "vip", v.name, "addr", a)
-					g.m.lost(g.now(), i)
-				}
-			}
-		}
-	})
-	if changed {
-		g.findDevices()
-	}
-}
-
 // check looks at what nobody tells of.
 func (g *guard) check() {
-	if g.gate.up && !g.gate.intact() {
-		g.log.Error("the ARP gate's rules were removed by somebody else; putting them back")
-		g.installGate()
-	}
+	g.rulesAt = g.now() + rulesEvery
+	g.checkGate()
+	g.checkSysctls()
 	if slices.Contains(g.devs, nil) {
 		g.findDevices()
 	}

@@ -306,9 +306,7 @@ func (g *guard) findDevices() {
 				}
 				g.frames[i] = append(g.frames[i], f)
 			}
-			if err := g.links.tune(d); err != nil {
-				g.log.Error("interface not tuned: it may answer for addresses that it must not", "err", err)
-			}
+			delete(g.links.tuned, d.name) // one of that name, not the one that we knew
 		}
 		g.devs[i] = d
 		if len(d.mac) == 6 {
@@ -318,18 +316,21 @@ func (g *guard) findDevices() {
 		g.m.link(g.now(), i, d.up, d.why)
 		g.act()
 	}
+	g.checkSysctls()
 	if g.gateDevs() {
 		g.installGate()
 	}
 }
 
-func (g *guard) gateNeeds() (vips []netip.Addr, devs []string) {
+func (g *guard) gateNeeds() (vips []netip.Addr, devs []gateDev) {
 	for i, v := range g.m.vips {
 		for _, p := range v.prefixes {
 			vips = append(vips, p.Addr())
 		}
-		if d := g.devs[i]; d != nil && !slices.Contains(devs, d.name) {
-			devs = append(devs, d.name)
+		if d := g.devs[i]; d != nil {
+			if dev := (gateDev{d.name, d.to.Ifindex}); !slices.Contains(devs, dev) {
+				devs = append(devs, dev)
+			}
 		}
 	}
 	return vips, devs

@@ -31,7 +31,7 @@ func (g *guard) unpark(i int) {
 
 // loopback returns the loopback interface, after making sure that no interface answers ARP for what is on it.
 func (l *linkLayer) loopback() (*device, error) {
-	if err := l.tune(&device{name: "all"}); err != nil {
+	if _, err := l.tune("all"); err != nil {
 		return nil, err
 	}
 	link, err := l.h.LinkByName("lo")

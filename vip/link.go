@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,7 +17,7 @@ const validLife = 3
 // linkLayer puts addresses on interfaces and takes them off.
 type linkLayer struct {
 	h       *netlink.Handle
-	tuned   map[string]bool // interfaces with our sysctls
+	tuned   map[string]bool // by name: interfaces whose sysctls were set
 	eventFd int
 	buf     [8192]byte
 }
@@ -191,35 +189,16 @@ func (l *linkLayer) sweep(addrs map[netip.Addr]bool) (swept []string, err error)
 	return swept, nil
 }
 
-// tune makes the interface answer ARP for its own addresses only, and use no VIP as the source of its own requests: with
-// arp_announce 0 a node that merely had the VIP on lo stole a client's entry (measured).
-func (l *linkLayer) tune(d *device) error {
-	if l.tuned[d.name] {
-		return nil
-	}
-	dir := filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(d.name))
-	for file, v := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
-		path := filepath.Join(dir, file)
-		if b, err := os.ReadFile(path); err == nil && len(b) > 0 && b[0] >= v[0] {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(v), 0o644); err != nil {
-			return fmt.Errorf("set %s on %s: %w", file, d.name, err)
-		}
-	}
-	l.tuned[d.name] = true
-	return nil
-}
-
-// events drains the kernel's news. removed is called for each address that went away; links is whether an interface changed.
-func (l *linkLayer) events(removed func(index int, a netip.Addr)) (links bool) {
+// events drains the kernel's news. removed is called for each address that went away; links is whether an interface changed, added
+// whether an address came.
+func (l *linkLayer) events(removed func(index int, a netip.Addr)) (links, added bool) {
 	for {
 		n, err := unix.Read(l.eventFd, l.buf[:])
 		if errors.Is(err, unix.ENOBUFS) {
-			return true // some were lost: look at everything
+			return true, true // some were lost: look at everything
 		}
 		if err != nil || n <= 0 {
-			return links
+			return links, added
 		}
 		for b := l.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
 			size, typ := int(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint16(b[4:])
@@ -229,6 +208,8 @@ func (l *linkLayer) events(removed func(index int, a netip.Addr)) (links bool) {
 			switch typ {
 			case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 				links = true
+			case unix.RTM_NEWADDR:
+				added = true
 			case unix.RTM_DELADDR:
 				if index, a, ok := parseAddr(b[unix.SizeofNlMsghdr:size]); ok {
 					removed(index, a)

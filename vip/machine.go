@@ -208,6 +208,8 @@ type vip struct {
 	announceN  int
 	announceAt int64
 	defendedAt int64
+	lostSince  int64 // when lostN began to count
+	lostN      int   // how often the address was taken off the link by somebody else
 	probeN     int
 	probeAt    int64
 	probed     bool // for the epoch in probeEpoch
@@ -409,13 +411,20 @@ func (m *machine) woke(now, late int64) {
 	}
 }
 
-// lost says that somebody took a held address off the link.
-func (m *machine) lost(now int64, i int) {
+// lost says that somebody took a held address off the link. False: that happened too often to put it back once more.
+func (m *machine) lost(now int64, i int) bool {
 	v := m.vips[i]
+	if now-v.lostSince > mendWindow {
+		v.lostSince, v.lostN = now, 0
+	}
+	if v.lostN++; v.lostN > mendMax {
+		return false
+	}
 	if v.held && m.leaseEnd(i) > now {
 		v.refreshAt, v.announceN, v.announceAt = now, 0, now
 		m.step(now)
 	}
+	return true
 }
 
 // foreign says that an ARP frame named mac as the owner of addr, which is one of the VIP's.

@@ -197,25 +197,10 @@ func newLab(t *testing.T, n int) *lab {
 		nd.ns = ns
 		nd.link, err = netlink.NewHandleAt(ns)
 		must(err)
-		port := fmt.Sprint("p", i)
-		must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: port}, PeerName: fmt.Sprint("e", i)}))
-		in, err := netlink.LinkByName(fmt.Sprint("e", i))
-		must(err)
-		must(netlink.LinkSetNsFd(in, int(ns)))
-		out, err := netlink.LinkByName(port)
-		must(err)
-		must(netlink.LinkSetMaster(out, l.bridge))
-		must(netlink.LinkSetUp(out))
 		lo, err := nd.link.LinkByName("lo")
 		must(err)
 		must(nd.link.LinkSetUp(lo))
-		nd.eth, err = nd.link.LinkByName(fmt.Sprint("e", i))
-		must(err)
-		must(nd.link.AddrAdd(nd.eth, &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(labAddr(i)), Mask: net.CIDRMask(24, 32)}}))
-		must(nd.link.LinkSetUp(nd.eth))
-		nd.eth, err = nd.link.LinkByName(fmt.Sprint("e", i))
-		must(err)
-		nd.mac = nd.eth.Attrs().HardwareAddr.String()
+		nd.plug(l)
 	}
 	t.Cleanup(func() {
 		for _, nd := range l.nodes {

@@ -1,0 +1,145 @@
+package vip
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What others do to our addresses, rules and sysctls is noticed here and mended: network managers, firewalls and people clean up what
+// they did not make.
+
+const (
+	mendWindow = int64(10e9)
+	rulesEvery = 50 * ms
+	mendMax    = 10 // removals of an address within a window that are put up with; then it is for another node
+)
+
+// hearKernel looks at what others did to links and addresses.
+func (g *guard) hearKernel() {
+	links, added := g.links.events(func(index int, a netip.Addr) {
+		for i, v := range g.m.vips {
+			if d := g.devs[i]; d == nil || d.link.Attrs().Index != index || !v.held {
+				continue
+			}
+			for _, p := range v.prefixes {
+				if p.Addr() == a {
+					g.addressLost(i, a)
+				}
+			}
+		}
+	})
+	// An address may be what tells that an interface is a VIP's.
+	if links || added && slices.Contains(g.devs, nil) {
+		g.checkGate()
+		g.findDevices()
+	}
+}
+
+// addressLost puts a held address back that somebody removed, unless that happens all the time: two programs that both know better
+// would leave the clients with an address that flickers.
+func (g *guard) addressLost(i int, a netip.Addr) {
+	v := g.m.vips[i]
+	if g.m.lost(g.now(), i) {
+		g.log.Error("address removed by somebody else; putting it back", "vip", v.name, "addr", a)
+		return
+	}
+	g.log.Error("address removed by somebody else again and again; giving it up", "vip", v.name, "addr", a)
+	g.m.broken(g.now(), i, "somebody on this host keeps removing it")
+}
+
+// hearRules has the gate looked at soon when somebody has changed nftables' rules, however often that happens.
+func (g *guard) hearRules() {
+	if g.gate.changed() {
+		g.checkAt = min(g.checkAt, g.rulesAt)
+	}
+}
+
+// checkGate puts the gate's rules back if they are gone, and takes the gate away while it can't be opened: without it a guard that is
+// stopped leaves the kernel answering for three seconds, with it nobody would answer at all.
+func (g *guard) checkGate() {
+	if !g.gate.up {
+		return
+	}
+	if err := g.links.loopbackUp(); err != nil {
+		g.log.Error("the ARP gate can't be opened any more; going on without it", "err", err)
+		g.gate.remove()
+		g.gate.why, g.gateAt, g.dirty = err.Error(), g.now()+checkEvery, true
+		return
+	}
+	if !g.gate.intact() {
+		g.log.Error("the ARP gate's rules were removed by somebody else; putting them back")
+		g.installGate()
+	}
+}
+
+// loopbackUp is nil when the loopback works, which the gate is opened over.
+func (l *linkLayer) loopbackUp() error {
+	lo, err := l.h.LinkByName("lo")
+	if err == nil && lo.Attrs().RawFlags&unix.IFF_UP == 0 {
+		return errors.New("the loopback interface is down")
+	}
+	return nil // or unknown: a netlink call that was interrupted says nothing
+}
+
+// checkSysctls sets the interfaces' sysctls again if somebody has reset them.
+func (g *guard) checkSysctls() {
+	names := []string{}
+	for name := range g.links.tuned {
+		names = append(names, name)
+	}
+	for _, d := range g.devs {
+		if d != nil && !slices.Contains(names, d.name) {
+			names = append(names, d.name)
+		}
+	}
+	for _, name := range names {
+		was, err := g.links.tune(name)
+		switch {
+		case err != nil && os.IsNotExist(err):
+			delete(g.links.tuned, name) // the interface is gone
+		case err != nil && g.untuned != err.Error():
+			g.untuned = err.Error()
+			g.log.Error("interface not tuned: it may answer for addresses that it must not", "err", err)
+		case err == nil && was != "":
+			g.untuned = ""
+			g.log.Error("sysctl reset by somebody else; set again", "was", was)
+		}
+	}
+}
+
+// sysctls make an interface answer ARP for its own addresses only, and use no VIP as the source of its own requests: with
+// arp_announce 0 a node that merely had the VIP on lo stole a client's entry (measured).
+var sysctls = [...]struct {
+	file string
+	min  byte
+}{{"arp_ignore", '1'}, {"arp_announce", '2'}}
+
+// tune sets the sysctls of an interface. was says which of them had been set before by us and were not any more.
+func (l *linkLayer) tune(name string) (was string, err error) {
+	dir := filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(name))
+	for _, s := range sysctls {
+		path := filepath.Join(dir, s.file)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("read %s of %s: %w", s.file, name, err)
+		}
+		if len(b) > 0 && b[0] >= s.min {
+			continue
+		}
+		if err := os.WriteFile(path, []byte{s.min}, 0o644); err != nil {
+			return "", fmt.Errorf("set %s of %s: %w", s.file, name, err)
+		}
+		if l.tuned[name] {
+			was += fmt.Sprintf(" %s.%s=%s", name, s.file, strings.TrimSpace(string(b)))
+		}
+	}
+	l.tuned[name] = true
+	return strings.TrimSpace(was), nil
+}
