@@ -55,6 +55,7 @@ const (
 	FieldQuery        // percent-decoded; "" when absent
 	FieldCookie
 	FieldClient // the client's address; only InCIDR, InList and Equal look at it
+	FieldSNI    // the name that a TLS client asked for, in lower case; "" without TLS
 )
 
 func (f Field) String() string {
@@ -73,6 +74,8 @@ func (f Field) String() string {
 		return "cookie"
 	case FieldClient:
 		return "client"
+	case FieldSNI:
+		return "sni"
 	}
 	return "unknown"
 }

@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	condFields    = []string{"method", "host", "path", "query", "header", "cookie", "client"}
+	condFields    = []string{"method", "host", "path", "query", "header", "cookie", "client", "sni"}
 	condFunctions = []string{"one_of", "in_cidr", "in_list", "starts_with", "matches", "lower"}
 )
 
@@ -191,7 +191,7 @@ func (p *parser) constantOf(o Operand, t text, op CondOp) (string, bool) {
 			return "", false
 		}
 		return a.Unmap().String(), true
-	case o.Field == FieldHost:
+	case o.Field == FieldHost, o.Field == FieldSNI:
 		return strings.ToLower(t.string), true // names do not differ by case
 	case o.Field == FieldMethod && op != StartsWith && t.string != "" && !o.Lower:
 		return t.string, p.method(t)
@@ -374,7 +374,7 @@ func (p *parser) lower(e *hclsyntax.FunctionCallExpr) (Operand, bool) {
 		p.errorf(e.Range(), "leave lower() out", "client is an address and has no case")
 		return o, false
 	}
-	o.Lower = o.Field != FieldHost // which is in lower case already
+	o.Lower = o.Field != FieldHost && o.Field != FieldSNI // which are in lower case already
 	return o, ok
 }
 
@@ -382,17 +382,13 @@ func (p *parser) traversal(e *hclsyntax.ScopeTraversalExpr) (Operand, bool) {
 	var none Operand
 	root := e.Traversal.RootName()
 	rest := e.Traversal[1:]
-	if root == "sni" {
-		p.unsupported(e.Range(), "sni", "it needs https, which this version does not have")
-		return none, false
-	}
 	i := slices.Index(condFields, root)
 	if i < 0 {
 		hint := didYouMean(root, condFields, "the parts of a request are")
 		p.errorf(e.Traversal[0].SourceRange(), hint, "unknown word %s", root)
 		return none, false
 	}
-	o := Operand{Field: [...]Field{FieldMethod, FieldHost, FieldPath, FieldQuery, FieldHeader, FieldCookie, FieldClient}[i]}
+	o := Operand{Field: [...]Field{FieldMethod, FieldHost, FieldPath, FieldQuery, FieldHeader, FieldCookie, FieldClient, FieldSNI}[i]}
 	if o.Field != FieldHeader && o.Field != FieldQuery && o.Field != FieldCookie {
 		if len(rest) > 0 {
 			p.errorf(e.Range(), "write "+root, "%s has no parts", root)

@@ -64,7 +64,9 @@ type Frontend struct {
 	VIPs  []string // names; empty when Bind is set
 	Bind  []netip.Addr
 	Mode  Mode
-	Ports []uint16
+	Ports []uint16 // http or tcp
+
+	TLS *FrontendTLS // nil: none of its ports ends TLS
 
 	Routes  []*Route // first match wins, in written order; HTTP only
 	Backend string   // when no route matches; "": 404 (HTTP)
@@ -86,9 +88,11 @@ type Frontend struct {
 type Listener struct {
 	Addr netip.AddrPort
 	Mode Mode
+	TLS  bool // ends there; Mode is what is spoken inside
 }
 
-// Listeners returns f's listening addresses in written order: every VIP address or bind address times every port.
+// Listeners returns f's listening addresses in written order: every VIP address or bind address times every port, those that end
+// TLS after the others.
 func (c *Config) Listeners(f *Frontend) []Listener {
 	var addrs []netip.Addr
 	for _, name := range f.VIPs {
@@ -106,6 +110,11 @@ func (c *Config) Listeners(f *Frontend) []Listener {
 		for _, p := range f.Ports {
 			ls = append(ls, Listener{Addr: netip.AddrPortFrom(a, p), Mode: f.Mode})
 		}
+		if f.TLS != nil {
+			for _, p := range f.TLS.Ports {
+				ls = append(ls, Listener{Addr: netip.AddrPortFrom(a, p), Mode: f.Mode, TLS: true})
+			}
+		}
 	}
 	return ls
 }
@@ -115,6 +124,8 @@ type FrontendTimeouts struct {
 	Headers time.Duration // from the first byte of a request to the end of its head
 	Client  time.Duration // no progress while a body or stream is under way
 	Idle    time.Duration // between requests of a keep-alive connection
+
+	Handshake time.Duration // of TLS, from accept to its end
 }
 
 // MinRate is how fast a client must send a body and take a response while nothing but the client is waited for.

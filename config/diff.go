@@ -140,7 +140,7 @@ func describeFrontend(f *Frontend) object {
 	for _, r := range f.Routes {
 		routes = append(routes, r.Name)
 	}
-	ports := fmt.Sprintf("%s %s", f.Mode, join(f.Ports))
+	ports := describePorts(f)
 	where := join(append(slices.Clone(f.VIPs), texts(f.Bind)...))
 	o := object{"frontend " + quote(f.Name), ports + " on " + where, []attribute{
 		{"vip", join(f.VIPs)}, {"bind", join(f.Bind)}, {"ports", ports}, {"backend", f.Backend},
@@ -149,6 +149,7 @@ func describeFrontend(f *Frontend) object {
 		{"timeouts idle", shortDuration(f.Timeouts.Idle)}, {"min_rate", describeMinRate(f)},
 		{"allow", strings.Join(f.Allow, ", ")}, {"deny", strings.Join(f.Deny, ", ")}, {"trusted", strings.Join(f.Trusted, ", ")},
 	}}
+	o.attrs = append(o.attrs, describeTLS(f)...)
 	o.attrs = append(o.attrs, describeEdits(f.RequestHeaders, f.ResponseHeaders)...)
 	return o
 }

@@ -83,7 +83,7 @@ func TestParsedValuesAreOfTheirTypes(t *testing.T) {
 			Expect: Expect{Status: []StatusRange{{200, 299}, {301, 302}, {404, 404}, {418, 418}}, Body: "ok"},
 		}},
 		{"listeners", c.Listeners(c.Frontends[1]), []Listener{
-			{netip.MustParseAddrPort("127.0.0.1:5432"), TCP}, {netip.MustParseAddrPort("198.51.100.5:5432"), TCP},
+			{netip.MustParseAddrPort("127.0.0.1:5432"), TCP, false}, {netip.MustParseAddrPort("198.51.100.5:5432"), TCP, false},
 		}},
 		{"hosts", c.Frontends[0].Routes[0].Hosts, []string{"shop.example.com", "*.shop.example.com"}},
 		{"headers", c.Frontends[0].Routes[0].Headers, []Pair{{"x-tenant", "a"}, {"x-empty", ""}}},

@@ -71,6 +71,8 @@ func factory() defaults {
 			Headers: 10 * time.Second, // enough for a phone on a bad link; bounds what a slow client can occupy
 			Client:  60 * time.Second, // like nginx; a stream without progress for a minute is dead more often than slow
 			Idle:    60 * time.Second, // browsers reuse a connection within a minute or not at all
+
+			Handshake: 10 * time.Second, // as for a head: two round trips, and a lost packet or two
 		},
 		minRate: MinRate{Request: 500, Response: 500, Grace: 5 * time.Second}, // a tenth of what a bad phone link carries
 		backend: BackendTimeouts{
@@ -95,7 +97,8 @@ func (p *parser) run() *Config {
 		top.all(name)
 	}
 	top.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
-	top.refuse("certificate", "end TLS in the servers: pass it through with tcp = 443")
+	top.misplaced("certificate", "certificates do not stand in the configuration",
+		"import it with `skein cert import NAME FILE...`, and name it in a frontend: certificates = [\"NAME\"]")
 	for _, word := range []string{"name", "data_dir", "advertise", "port", "interface", "role", "pair"} {
 		if top.has(word) {
 			top.misplaced(word, fmt.Sprintf("%q belongs to one host, not to the cluster", word), "write it into that host's node.hcl")
@@ -130,6 +133,7 @@ func (p *parser) readDefaults(c *hclsyntax.Block) {
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "defaults timeouts"
 		t.frontendTimeouts(&d.frontend, true)
+		t.timeout("handshake", &d.frontend.Handshake)
 		t.backendTimeouts(&d.backend, "server_idle")
 		t.done()
 	}

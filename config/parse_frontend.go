@@ -37,11 +37,9 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 		p.errorf(b.header, `write vip = "NAME", or bind = ["127.0.0.1"]`, "%s listens on no address", b.what)
 	}
 
-	f.Mode, note.ports = p.ports(b, f)
+	note.ports = p.ports(b, f)
 	f.Backend = p.backendName(b)
-	b.refuse("https", "end TLS in the servers and pass it through: tcp = 443")
-	b.refuse("certificates", "end TLS in the servers and pass it through: tcp = 443")
-	b.refuse("redirect", `in a frontend that is for https; in a route, write redirect = "/new"`)
+	p.redirectHTTPS(b, f)
 	b.refuse("udp", "use http or tcp")
 	b.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
 	b.refuse("proxy_protocol", "the servers see the client in X-Forwarded-For (http)")
@@ -51,6 +49,11 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "frontend timeouts"
 		t.frontendTimeouts(&f.Timeouts, http)
+		if f.TLS != nil {
+			t.timeout("handshake", &f.Timeouts.Handshake)
+		} else {
+			t.misplaced("handshake", `"handshake" is about TLS, which does not end here`, "take it away")
+		}
 		t.done()
 	}
 	if http {
@@ -93,26 +96,53 @@ func (p *parser) backendName(b *body) string {
 	return v
 }
 
-// ports reads http or tcp: what a frontend speaks, and where.
-func (p *parser) ports(b *body, f *Frontend) (Mode, []hcl.Range) {
-	http, tcp := b.attr("http"), b.attr("tcp")
-	mode, e := HTTP, http
-	switch {
-	case http != nil && tcp != nil:
-		p.errorf(b.nameRange("tcp"), "write a second frontend for the one or the other", "%s has both http and tcp", b.what)
-		return HTTP, nil
-	case tcp != nil:
-		mode, e = TCP, tcp
-	case http == nil:
-		for _, refused := range []string{"https", "udp"} {
-			if b.has(refused) {
-				return 0, nil // reported as such
-			}
+// ports reads http, https, tcp and tls: what a frontend speaks, and where. What goes with the ports that end TLS is read too.
+func (p *parser) ports(b *body, f *Frontend) (at portRanges) {
+	http, https, tcp, tls := b.attr("http"), b.attr("https"), b.attr("tcp"), b.attr("tls")
+	if (http != nil || https != nil) && (tcp != nil || tls != nil) {
+		one, other := "http", "tcp"
+		if http == nil {
+			one = "https"
 		}
-		p.errorf(b.header, "write http = 80, or tcp = 5432", "%s listens on no port", b.what)
-		return 0, nil
+		if tcp == nil {
+			other = "tls"
+		}
+		p.errorf(b.nameRange(other), "write a second frontend for the one or the other", "%s has both %s and %s", b.what, one, other)
+		b.silent = append(b.silent, "certificates", "tls_options") // whose they are is not known
+		f.Mode = HTTP
+		return at
 	}
-	what := fmt.Sprintf("%q", mode)
+	f.Mode = HTTP
+	plain, secure := http, https
+	words := [2]string{"http", "https"}
+	if tcp != nil || tls != nil {
+		f.Mode = TCP
+		plain, secure = tcp, tls
+		words = [2]string{"tcp", "tls"}
+	}
+	if plain == nil && secure == nil {
+		f.Mode = 0
+		if !b.has("udp") { // which is reported as such
+			p.errorf(b.header, "write http = 80, https = 443, or tcp = 5432", "%s listens on no port", b.what)
+		}
+	}
+	f.Ports, at.plain = p.portList(b, words[0], plain)
+	var ports []uint16
+	ports, at.tls = p.portList(b, words[1], secure)
+	if secure != nil {
+		p.tls(b, f, ports)
+	} else {
+		b.noTLS(f.Mode)
+	}
+	return at
+}
+
+// portList reads a port or a list of ports; e may be nil.
+func (p *parser) portList(b *body, word string, e hclsyntax.Expression) (ports []uint16, ranges []hcl.Range) {
+	if e == nil {
+		return nil, nil
+	}
+	what := fmt.Sprintf("%q", word)
 	exprs := []hclsyntax.Expression{e}
 	if list, ok := unwrap(e).(*hclsyntax.TupleConsExpr); ok {
 		exprs = list.Exprs
@@ -120,7 +150,6 @@ func (p *parser) ports(b *body, f *Frontend) (Mode, []hcl.Range) {
 			p.errorf(e.Range(), "leave it out, or write at least one", "%s is an empty list", what)
 		}
 	}
-	var ranges []hcl.Range
 	seen := map[uint16]bool{}
 	for _, x := range exprs {
 		n, ok := p.integer(x, what, 1, 65535)
@@ -129,12 +158,12 @@ func (p *parser) ports(b *body, f *Frontend) (Mode, []hcl.Range) {
 			continue
 		}
 		if ok {
-			f.Ports = append(f.Ports, uint16(n))
+			ports = append(ports, uint16(n))
 			ranges = append(ranges, x.Range())
 			seen[uint16(n)] = true
 		}
 	}
-	return mode, ranges
+	return ports, ranges
 }
 
 func (p *parser) bindAddress(t text) (netip.Addr, bool) {

@@ -252,7 +252,8 @@ func (p *parser) redirect(b *body, e, status hclsyntax.Expression) *Redirect {
 	}
 	r.Location = v
 	if v == "https" {
-		p.unsupported(e.Range(), `redirect = "https"`, `write the whole address: redirect = "https://www.example.com/"`)
+		p.errorf(e.Range(), `write it in the frontend, for all that comes to its http ports; here write the whole address: `+
+			`redirect = "https://www.example.com/"`, `redirect = "https" is not for a single route`)
 		return r
 	}
 	u, err := url.Parse(v)

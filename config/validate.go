@@ -45,8 +45,9 @@ type reference struct {
 
 // listener says where the parts of a frontend's listeners were written. Its lists are parallel to the frontend's.
 type listener struct {
-	frontend           *Frontend
-	vips, binds, ports []hcl.Range
+	frontend    *Frontend
+	vips, binds []hcl.Range
+	ports       portRanges
 }
 
 // explicit is an attribute that was written and has a meaning only in some uses of its backend.
@@ -182,11 +183,15 @@ func (p *parser) validateListeners() {
 		for i, a := range f.Bind {
 			addrs = append(addrs, addr{a, "", l.binds[i]})
 		}
-		if len(taken)+len(addrs)*len(f.Ports) > maxListeners {
+		ports, ranges := f.Ports, l.ports.plain
+		if f.TLS != nil {
+			ports, ranges = slices.Concat(ports, f.TLS.Ports), slices.Concat(ranges, l.ports.tls)
+		}
+		if len(taken)+len(addrs)*len(ports) > maxListeners {
 			p.errorf(p.ranges[f], "", "the configuration has more than %d listeners, addresses times ports", maxListeners)
 			return
 		}
-		for i, port := range f.Ports {
+		for i, port := range ports {
 			for _, a := range addrs {
 				at := netip.AddrPortFrom(a.Addr, port)
 				clash, is := taken[at]
@@ -201,7 +206,7 @@ func (p *parser) validateListeners() {
 					}
 				}
 				if !is {
-					taken[at] = place{f, l.ports[i]}
+					taken[at] = place{f, ranges[i]}
 					byPort[port] = append(byPort[port], at)
 					continue
 				}
@@ -209,7 +214,7 @@ func (p *parser) validateListeners() {
 				if clash.frontend == f {
 					p.errorf(a.rng, where, "frontend %q listens twice on %s", f.Name, at)
 				} else {
-					p.errorf(l.ports[i], where, "frontend %q cannot listen on %s: frontend %q has it", f.Name, at, clash.frontend.Name)
+					p.errorf(ranges[i], where, "frontend %q cannot listen on %s: frontend %q has it", f.Name, at, clash.frontend.Name)
 				}
 			}
 		}

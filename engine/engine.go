@@ -45,6 +45,7 @@ type Engine struct {
 	opts    Options
 	log     *slog.Logger
 	workers []*proxy.Worker
+	shared  *proxy.Shared
 
 	base     time.Time     // from when now counts
 	suspects chan suspect  // see maxSuspects
@@ -56,6 +57,8 @@ type Engine struct {
 	mu sync.Mutex
 	// mu guards the following, and makes changes follow one another. It is not held while a loop works for a request.
 	listeners map[addr]*listener
+	certs     map[string]*Certificate // by name
+	tickets   []TicketKey             // newest first
 	draining  bool
 	ended     bool
 }
@@ -102,7 +105,7 @@ func New(o Options) (*Engine, error) {
 		}
 		shared.Workers = append(shared.Workers, w)
 	}
-	e.workers = shared.Workers
+	e.workers, e.shared = shared.Workers, shared
 	empty, err := plan.Compile(&config.Config{}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("compile the empty configuration: %w", err)
@@ -129,6 +132,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		w.Stop()
 	}
 	loops.Wait()
+	e.shared.Handshakes.Close()
 	return nil
 }
 
@@ -174,7 +178,12 @@ func post(w *proxy.Worker, f func()) bool {
 
 // Check reports whether c could be applied as far as that can be known without opening a socket.
 func (e *Engine) Check(c *config.Config) error {
-	_, err := plan.Compile(c, e.plan.Load())
+	if _, err := plan.Compile(c, e.plan.Load()); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, err := terminators(c, e.certs, e.tickets)
 	return err
 }
 
@@ -195,6 +204,10 @@ func (e *Engine) Apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	terms, err := terminators(c, e.certs, e.tickets)
+	if err != nil {
+		return err
+	}
 	opened, err := e.open(next)
 	if err != nil {
 		return err
@@ -207,7 +220,7 @@ func (e *Engine) Apply(c *config.Config) error {
 		b.Refresh(e.now())
 	}
 	e.stir()
-	gone := e.swap(next, opened)
+	gone := e.swap(next, opened, terms)
 	dropped := next.Dropped(old)
 	err = e.each(func(w *proxy.Worker) error {
 		for _, l := range opened {

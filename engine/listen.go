@@ -11,6 +11,7 @@ import (
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
 	"github.com/skeinlb/skein/engine/proxy"
+	"github.com/skeinlb/skein/engine/tlsterm"
 )
 
 // addr is what a listener is known by. Its mode may change without its sockets being opened again.
@@ -20,6 +21,7 @@ type addr = netip.AddrPort
 type listener struct {
 	addr   addr
 	mode   config.Mode
+	tls    bool
 	name   string // of the frontend
 	shared *proxy.Listener
 	fds    []int // by loop; closed by the loops
@@ -29,7 +31,19 @@ type listener struct {
 type Listener struct {
 	Addr     netip.AddrPort
 	Mode     config.Mode
+	TLS      bool
 	Frontend string
+}
+
+// Protocol is what clients speak there, in the configuration's word.
+func (l Listener) Protocol() string {
+	switch {
+	case l.TLS && l.Mode == config.HTTP:
+		return "https"
+	case l.TLS:
+		return "tls"
+	}
+	return l.Mode.String()
 }
 
 // Listeners returns what is listened on, in the order of addresses.
@@ -38,7 +52,7 @@ func (e *Engine) Listeners() []Listener {
 	defer e.mu.Unlock()
 	var ls []Listener
 	for _, l := range e.listeners {
-		ls = append(ls, Listener{l.addr, l.mode, l.name})
+		ls = append(ls, Listener{l.addr, l.mode, l.tls, l.name})
 	}
 	slices.SortFunc(ls, func(a, b Listener) int { return a.Addr.Compare(b.Addr) })
 	return ls
@@ -53,13 +67,13 @@ func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
 			if e.listeners[want.Addr] != nil {
 				continue
 			}
-			l := &listener{addr: want.Addr, mode: want.Mode, name: f.Name, shared: &proxy.Listener{Addr: want.Addr}}
+			l := &listener{addr: want.Addr, mode: want.Mode, tls: want.TLS, name: f.Name, shared: &proxy.Listener{Addr: want.Addr}}
 			l.shared.SetFrontend(f)
 			opened = append(opened, l)
 			for i := range e.workers {
 				fd, err := loop.Listen(want.Addr, loop.ListenOptions{
 					FreeBind: e.opts.FreeBind,
-					Defer:    want.Mode == config.HTTP,
+					Defer:    clientFirst(want),
 					Share:    i > 0,
 				})
 				if err != nil {
@@ -90,8 +104,11 @@ func hint(err error) string {
 	return ""
 }
 
+// clientFirst says that the client speaks first, so that there is nothing to do for a connection before it has.
+func clientFirst(l config.Listener) bool { return l.Mode == config.HTTP || l.TLS }
+
 // swap has every listener serve its frontend of next, and returns those that have none any more.
-func (e *Engine) swap(next *plan.Plan, opened []*listener) (gone []*listener) {
+func (e *Engine) swap(next *plan.Plan, opened []*listener, terms map[string]*tlsterm.Terminator) (gone []*listener) {
 	for _, l := range opened {
 		e.listeners[l.addr] = l
 	}
@@ -99,14 +116,15 @@ func (e *Engine) swap(next *plan.Plan, opened []*listener) (gone []*listener) {
 	for _, f := range next.Frontends {
 		for _, want := range f.Listeners {
 			l := e.listeners[want.Addr]
-			if l.mode != want.Mode {
-				l.mode = want.Mode
+			if l.mode != want.Mode || l.tls != want.TLS {
+				l.mode, l.tls = want.Mode, want.TLS
 				for _, fd := range l.fds {
-					loop.DeferAccept(fd, want.Mode == config.HTTP)
+					loop.DeferAccept(fd, clientFirst(want))
 				}
 			}
 			l.name = f.Name
 			l.shared.SetFrontend(f)
+			l.shared.SetTLS(terminatorOf(want, f.Name, terms))
 			served[want.Addr] = true
 		}
 	}

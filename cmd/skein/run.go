@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 func (c *cli) runCommand() *cobra.Command {
 	var drain time.Duration
 	var verbose bool
+	var certs []string
 	cmd := &cobra.Command{
 		Use:     "run FILE",
 		GroupID: groupNode,
@@ -26,14 +28,21 @@ func (c *cli) runCommand() *cobra.Command {
 		Long: `Serve the configuration in FILE on this host, in the foreground. Frontends say where they listen with
 bind = ["127.0.0.1"]; virtual addresses need a cluster (see "skein cluster init").
 
-SIGHUP reads FILE again: what is wrong with it is printed, and the old configuration goes on serving.
+Certificates that FILE names come from PEM files: --certificate shop.example.com=chain.pem,key.pem
+
+SIGHUP reads FILE and the certificates again: what is wrong is printed, and the old configuration goes on serving.
 SIGTERM or Ctrl-C stops accepting, lets what is under way finish, and ends.`,
 		Args: args("FILE"),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.runSingle(cmd.Context(), a[0], drain, verbose)
+			files, err := certificateFiles(certs)
+			if err != nil {
+				return err
+			}
+			return c.runSingle(cmd.Context(), a[0], files, drain, verbose)
 		},
 	}
 	cmd.Flags().DurationVar(&drain, "drain", 30*time.Second, "how long what is under way may take after SIGTERM")
+	cmd.Flags().StringArrayVar(&certs, "certificate", nil, "a certificate, as NAME=FILE[,FILE...]: chain and key in PEM; may be given more than once")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every change of state, debugging details too")
 	return cmd
 }
@@ -42,9 +51,22 @@ SIGTERM or Ctrl-C stops accepting, lets what is under way finish, and ends.`,
 // request path allocates nothing, and what the control plane allocates is little.
 func calmGC() { debug.SetGCPercent(400) }
 
-func (c *cli) runSingle(ctx context.Context, file string, drain time.Duration, verbose bool) error {
+// certificateFiles reads the values of --certificate.
+func certificateFiles(values []string) ([]node.CertificateFiles, error) {
+	var all []node.CertificateFiles
+	for _, v := range values {
+		name, files, ok := strings.Cut(v, "=")
+		if !ok || name == "" || files == "" {
+			return nil, usagef("write it as in --certificate shop.example.com=chain.pem,key.pem", "--certificate %q makes no sense", v)
+		}
+		all = append(all, node.CertificateFiles{Name: name, Files: strings.Split(files, ",")})
+	}
+	return all, nil
+}
+
+func (c *cli) runSingle(ctx context.Context, file string, certs []node.CertificateFiles, drain time.Duration, verbose bool) error {
 	calmGC()
-	s, diags, err := node.OpenSingle(file, c.logger(verbose))
+	s, diags, err := node.OpenSingle(file, certs, c.logger(verbose))
 	c.printFound(diags)
 	if err != nil {
 		return failf("", "%v", err)
@@ -69,7 +91,7 @@ func (c *cli) runSingle(ctx context.Context, file string, drain time.Duration, v
 		}
 	}()
 	for _, l := range s.Listeners() {
-		fmt.Fprintf(c.errOut, "skein: serving %v on %v\n", l.Mode, l.Addr)
+		fmt.Fprintf(c.errOut, "skein: serving %s on %v\n", l.Protocol(), l.Addr)
 	}
 	return s.Run(ctx, drain)
 }

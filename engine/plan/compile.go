@@ -145,6 +145,9 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		allow:     p.named(c.Allow),
 		deny:      p.named(c.Deny),
 	}
+	if f.TLS = c.TLS; c.TLS != nil && c.TLS.Redirect {
+		f.ToHTTPS = c.TLS.Ports[0]
+	}
 	if c.Backend != "" {
 		if f.Backend = p.backends[c.Backend]; f.Backend == nil {
 			errs = append(errs, fmt.Errorf("there is no backend %q", c.Backend))

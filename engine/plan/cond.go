@@ -131,10 +131,15 @@ func compileOperand(o config.Operand) (value, error) {
 		v = func(s *Scratch) []byte { return s.queryValue(name) }
 	case config.FieldCookie:
 		v = func(s *Scratch) []byte { return s.q.Cookie(name) }
+	case config.FieldSNI:
+		v = func(s *Scratch) []byte {
+			s.lower = append(s.lower[:0], s.SNI...)
+			return s.lower
+		}
 	default:
 		return nil, fmt.Errorf("unknown field %d in a condition", o.Field)
 	}
-	if o.Lower && o.Field != config.FieldHost {
+	if o.Lower && o.Field != config.FieldHost && o.Field != config.FieldSNI {
 		plain := v
 		v = func(s *Scratch) []byte { return s.toLower(plain(s)) }
 	}

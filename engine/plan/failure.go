@@ -28,6 +28,12 @@ const (
 	SlowRequest                     // a body that arrived below min_rate
 	SlowResponse                    // a client that took what it asked for below min_rate
 	Denied                          // a connection from an address that may not connect; nothing of it was read
+	HandshakeFailed                 // TLS: nothing in common with the client, or it spoke no TLS
+	HandshakeTimeout                // TLS: not over in time
+	HandshakeClosed                 // TLS: the client went away in the middle
+	HandshakeRefused                // TLS: too many at once
+	NoCertificate                   // TLS: none for the name that the client asked for
+	ClientAlert                     // TLS: the client said no, to the certificate for example
 
 	NumFailures // the length of an array that counts by Failure
 )
@@ -62,6 +68,12 @@ var failures = [NumFailures]struct {
 	Denied:           {"denied", 'P'},
 	SlowRequest:      {"slow_request", 'c'},
 	SlowResponse:     {"slow_response", 'c'},
+	HandshakeFailed:  {"handshake_failed", 'P'},
+	HandshakeTimeout: {"handshake_timeout", 'c'},
+	HandshakeClosed:  {"handshake_closed", 'C'},
+	HandshakeRefused: {"handshake_refused", 'R'},
+	NoCertificate:    {"no_certificate", 'P'},
+	ClientAlert:      {"client_alert", 'C'},
 }
 
 // Connecting says that no connection to the server came about, so that nothing of a request was sent.

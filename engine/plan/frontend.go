@@ -21,6 +21,10 @@ type Frontend struct {
 
 	allow, deny []*List
 
+	// ToHTTPS is the port that requests without TLS are sent to; 0: they are answered here. TLS says how TLS ends.
+	ToHTTPS uint16
+	TLS     *config.FrontendTLS // nil: nowhere
+
 	routes   []route
 	hosts    *hostIndex // nil: no route looks at the host
 	order    []int32    // 0..len(routes)-1: what to look at without an index
@@ -41,6 +45,7 @@ type Action struct {
 type Scratch struct {
 	q      *h1.Request
 	client netip.Addr
+	SNI    string // the name that the client asked for in TLS, in lower case; set before Route
 	host   []byte // the request's host in lower case, without the dot of the root
 	query  []byte // room for a decoded query parameter
 	lower  []byte // room for a value in lower case

@@ -17,6 +17,8 @@ type Counters struct {
 	BytesIn     Counter    // from the client
 	BytesOut    Counter    // to the client
 	Idle        Counter    // connections that ended after their idle time; nothing was lost by it
+	Handshakes  Counter    // of TLS, completed
+	Resumed     Counter    // of those, with an earlier session
 	Waiting     Gauge      // in the queue (backend)
 	MostWaiting Gauge      // that Waiting ever was
 	Status      [6]Counter // responses by class: Status[2] counts 2xx
@@ -62,8 +64,8 @@ func (s *Stats) Loop(loop int) *Counters {
 
 // Totals is a copy of Counters, or a sum of them.
 type Totals struct {
-	Connections, Ended, Requests, Reused, Retries, BytesIn, BytesOut, Idle uint64
-	Active, Waiting, MostWaiting                                           int64 // MostWaiting on one loop
+	Connections, Ended, Requests, Reused, Retries, BytesIn, BytesOut, Idle, Handshakes, Resumed uint64
+	Active, Waiting, MostWaiting                                                                int64 // MostWaiting on one loop
 
 	Status    [6]uint64
 	Failures  [NumFailures]uint64
@@ -105,6 +107,8 @@ func (s *Stats) Totals() Totals {
 		t.Active += c.Active.Load()
 		t.Waiting += c.Waiting.Load()
 		t.MostWaiting = max(t.MostWaiting, c.MostWaiting.Load())
+		t.Handshakes += c.Handshakes.Load()
+		t.Resumed += c.Resumed.Load()
 		addAll(t.Status[:], c.Status[:])
 		addAll(t.Failures[:], c.Failures[:])
 		addAll(t.Malformed[:], c.Malformed[:])

@@ -39,12 +39,13 @@ type client struct {
 type clientState uint8
 
 const (
-	clientFree    clientState = iota // not in use
-	clientHead                       // before or in a request head
-	clientBusy                       // an exchange is under way
-	clientStream                     // a tunnel: TCP mode, or after 101
-	clientClosing                    // the last response is on its way out
-	clientLinger                     // our direction is closed; what still comes is thrown away
+	clientFree      clientState = iota // not in use
+	clientHead                         // before or in a request head
+	clientBusy                         // an exchange is under way
+	clientStream                       // a tunnel: TCP mode, or after 101
+	clientClosing                      // the last response is on its way out
+	clientLinger                       // our direction is closed; what still comes is thrown away
+	clientHandshake                    // of TLS, in a goroutine that has the descriptor
 )
 
 // Bounds of lingering: long enough for a response to arrive before a reset could overtake it, short enough to be no burden.
@@ -166,7 +167,7 @@ func (c *client) close() {
 	}
 	c.state = clientLinger
 	c.discarded = 0
-	loop.CloseWrite(c.fd)
+	w.closeWrite(&c.conn)
 	c.pace.of = noPace
 	w.loop.SetTimer(&c.timer, w.loop.Now()+lingerTime)
 	if !c.watched && !w.watch(&c.conn) {
@@ -337,16 +338,11 @@ func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip
 	c.served, c.headDue, c.incomplete, c.onHold = 0, 0, false, false
 	w.link(c)
 	c.stats().Connections.Inc()
-	if front.Mode == config.TCP {
-		c.state = clientBusy
-		if !w.watch(&c.conn) {
-			c.drop(true)
-			return
-		}
-		c.beginStream()
+	if t := l.tls.Load(); t != nil {
+		c.fd = -1
+		c.handshake(t, fd)
 		return
 	}
-	c.state = clientHead
-	c.readable = true // deferred accept: there is a request already, and no need to ask for events if it is the only one
-	c.readHead()
+	c.readable = front.Mode != config.TCP // deferred accept: there is a request already; no need to ask for events if it is the only one
+	c.welcome()
 }

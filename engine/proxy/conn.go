@@ -10,12 +10,13 @@ import (
 type conn struct {
 	fd       int
 	owner    loop.Handler
-	readable bool // there may be something to read, the end included
-	ended    bool // the peer has said that it sends no more, or is broken: a short read does not mean that all is read
-	broken   bool // reset, or both directions shut
-	full     bool // the socket took less than it was given; the next Writable resumes
-	watched  bool // registered with the loop
-	held     bool // the kernel holds back the end of what was sent, for more to go with it (see hold)
+	tls      *secure // nil: none
+	readable bool    // there may be something to read, the end included
+	ended    bool    // the peer has said that it sends no more, or is broken: a short read does not mean that all is read
+	broken   bool    // reset, or both directions shut
+	full     bool    // the socket took less than it was given; the next Writable resumes
+	watched  bool    // registered with the loop
+	held     bool    // the kernel holds back the end of what was sent, for more to go with it (see hold)
 
 	pend []byte // accepted for sending, but the socket is full; on loan from the buffer pool
 	off  int    // 0 <= off <= len(pend): sent already
@@ -44,6 +45,9 @@ const (
 
 // recv reads into b what there is.
 func (c *conn) recv(b []byte) (int, ioState) {
+	if c.tls != nil {
+		return c.tls.recv(c, b)
+	}
 	n, e := loop.Recv(c.fd, b)
 	switch {
 	case e == syscall.EAGAIN:
@@ -67,6 +71,14 @@ func (w *Worker) write(c *conn, b []byte) ioState { return w.send(c, b, false) }
 
 // send is write; more says that more follows in a moment, so that the kernel need not send a segment for b alone.
 func (w *Worker) send(c *conn, b []byte, more bool) ioState {
+	if c.tls != nil {
+		return w.seal(c, b, more)
+	}
+	return w.transmit(c, b, more)
+}
+
+// transmit is send below TLS.
+func (w *Worker) transmit(c *conn, b []byte, more bool) ioState {
 	if !c.full {
 		c.held = more
 		n, e := loop.Send(c.fd, b, more)
@@ -117,10 +129,16 @@ func (w *Worker) flush(c *conn) ioState {
 
 // release closes the descriptor and gives back what c had on loan.
 func (w *Worker) release(c *conn, reset bool) {
-	w.loop.Forget(c.fd)
-	if reset {
+	switch {
+	case c.fd < 0: // a handshake has it
+	case reset:
+		w.loop.Forget(c.fd)
 		loop.Reset(c.fd)
-	} else {
+	default:
+		if c.tls != nil {
+			w.farewell(c)
+		}
+		w.loop.Forget(c.fd)
 		loop.Close(c.fd)
 	}
 	if c.pend != nil {

@@ -110,6 +110,17 @@ func (c *client) begin(rest []byte) {
 	if c.front.Trusted != nil {
 		c.addr = c.front.Client(q, c.peer)
 	}
+	if c.toHTTPS() {
+		c.open(c.headAt)
+		c.took(int64(q.N))
+		c.keep(rest)
+		c.sendToHTTPS()
+		return
+	}
+	w.route.SNI = ""
+	if c.tls != nil {
+		w.route.SNI = c.tls.sni
+	}
 	x.action = c.front.Route(q, c.addr, &w.route)
 	x.backend = x.action.Backend
 	c.open(c.headAt)
@@ -131,7 +142,7 @@ func (c *client) begin(rest []byte) {
 	x.classify(c, q)
 
 	w.addr = c.peer.AppendTo(w.addr[:0])
-	w.toServer.Edits, w.toServer.For = x.action.Request, w.addr
+	w.toServer.Edits, w.toServer.For, w.toServer.Proto = x.action.Request, w.addr, c.scheme()
 	w.toServer.Via = c.front.Trusted != nil && c.front.Trusts(c.peer)
 	if q.Authority == nil { // HTTP/1.0 without a Host: whom it is for, only the address says that it came to
 		w.toServer.Host = c.local().AppendTo(w.toServer.Host[:0])

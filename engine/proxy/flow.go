@@ -42,7 +42,7 @@ const (
 
 // start begins a flow. One of known length splices at once when that is long enough.
 func (f *flow) start(src, dst *conn, rest int64) {
-	*f = flow{src: src, dst: dst, rest: rest, bulk: rest >= spliceFrom}
+	*f = flow{src: src, dst: dst, rest: rest, bulk: rest >= spliceFrom && src.plain() && dst.plain()}
 }
 
 // pump moves what can be moved now, but yields after fairTurns: a fast flow must not keep the other connections of its loop
@@ -140,7 +140,7 @@ func (f *flow) copy(w *Worker) (int, ioState) {
 	if f.rest >= 0 {
 		// One byte more than is wanted: to get less than was asked for says that src is drained, which would cost another read.
 		b = b[:min(int64(len(b)), f.rest+1)]
-	} else {
+	} else if f.src.plain() && f.dst.plain() { // a little, to find out whether to splice
 		b = b[:min(len(b), 2*spliceFrom)]
 	}
 	n, st := f.src.recv(b)
@@ -151,7 +151,7 @@ func (f *flow) copy(w *Worker) (int, ioState) {
 		n--
 		f.over, f.next = true, b[n]
 	}
-	if n >= spliceFrom && (f.rest < 0 || f.rest-int64(n) >= spliceFrom) {
+	if n >= spliceFrom && f.src.plain() && f.dst.plain() && (f.rest < 0 || f.rest-int64(n) >= spliceFrom) {
 		f.bulk = true
 	}
 	return n, w.write(f.dst, b[:n])

@@ -8,13 +8,18 @@ import (
 
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/engine/tlsterm"
 )
 
 // Listener is an address on which connections arrive. It stays while configurations come and go; each loop has a socket of it.
 type Listener struct {
 	Addr  netip.AddrPort
 	front atomic.Pointer[plan.Frontend] // nil: removed; what is established goes on with what it has
+	tls   atomic.Pointer[tlsterm.Terminator]
 }
+
+// SetTLS has TLS end at the listener, as t says, from the next connection on; nil: it does not. Any goroutine may call it.
+func (l *Listener) SetTLS(t *tlsterm.Terminator) { l.tls.Store(t) }
 
 // SetFrontend has the listener serve f from the next connection or request on; nil says that it is going away. Any goroutine
 // may call it.

@@ -14,6 +14,7 @@ import (
 	"github.com/skeinlb/skein/engine/h1"
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/engine/tlsterm"
 )
 
 // scratchSize is what a loop reads at once.
@@ -31,6 +32,8 @@ type Shared struct {
 	Failure func(backend, server string, kind plan.Failure) // see failure; nil: nobody listens; called on a loop
 	Suspect func(backend string, live *plan.Live)           // a server has failed too often in a row; called on a loop
 	Workers []*Worker
+
+	Handshakes tlsterm.Handshakes // of TLS, of all workers
 }
 
 // Worker is the proxy on one loop. Its methods belong to that loop, but for those that say otherwise.
@@ -44,6 +47,7 @@ type Worker struct {
 	// Scratch: good until the handler returns, and overwritten by whatever it calls that reads or sends.
 	in       []byte
 	out      []byte
+	sealed   []byte // what TLS has to send; empty but between sealing and sending
 	body     []byte
 	addr     []byte
 	q        h1.Request
@@ -95,7 +99,6 @@ func New(id int, shared *Shared, progress *atomic.Uint64) (*Worker, error) {
 		queues:  map[string]*queue{},
 		sockets: map[*Listener]*socket{},
 	}
-	w.toServer.Proto = "http"
 	w.holding.w, w.holding.timer.Owner = w, &w.holding
 	var err error
 	w.loop, err = loop.New(loop.Options{Progress: progress, After: w.after})

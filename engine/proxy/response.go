@@ -14,7 +14,7 @@ func (s *server) readHead() {
 	x := &c.x
 	for s.state == serverWaiting && s.c == c {
 		b := w.in[:headRead]
-		if len(s.in) > headRead/2 {
+		if len(s.in) > headRead/2 || !c.plain() { // there will be no splicing
 			b = w.in
 		}
 		n := copy(b, s.in)

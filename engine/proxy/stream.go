@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
 )
 
@@ -99,7 +98,7 @@ func (c *client) half(f *flow, src, dst plan.Failure) halfState {
 	switch c.w.pump(f) {
 	case flowDone:
 		f.closed = true
-		loop.CloseWrite(f.dst.fd)
+		c.w.closeWrite(f.dst)
 		return halfClosed
 	case flowYield:
 		c.w.again(c)

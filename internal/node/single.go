@@ -12,6 +12,7 @@ import (
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/healthcheck"
 	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/state/cert"
 	"github.com/skeinlb/skein/state/sticky"
 )
 
@@ -20,6 +21,7 @@ import (
 type Single struct {
 	// Immutable.
 	file    string
+	certs   []CertificateFiles
 	log     *slog.Logger
 	engine  *engine.Engine
 	checker *healthcheck.Checker
@@ -28,9 +30,15 @@ type Single struct {
 	mu sync.Mutex // one at a time: Reload, and the pump, which change tables
 }
 
+// CertificateFiles are the PEM files, chains and keys in any order, that are one certificate of a Single.
+type CertificateFiles struct {
+	Name  string
+	Files []string
+}
+
 // OpenSingle reads the file and prepares to serve it. The diagnostics are the file's mistakes, warnings included.
-func OpenSingle(file string, log *slog.Logger) (*Single, config.Diagnostics, error) {
-	s := &Single{file: file, log: log, checker: healthcheck.New(log.With("part", "check")), tables: sticky.New()}
+func OpenSingle(file string, certs []CertificateFiles, log *slog.Logger) (*Single, config.Diagnostics, error) {
+	s := &Single{file: file, certs: certs, log: log, checker: healthcheck.New(log.With("part", "check")), tables: sticky.New()}
 	var err error
 	s.engine, err = engine.New(engine.Options{
 		Log: log.With("part", "engine"), Sticky: s.tables,
@@ -45,7 +53,36 @@ func OpenSingle(file string, log *slog.Logger) (*Single, config.Diagnostics, err
 	return s, diags, err
 }
 
-// Reload reads the file again and puts it into force. When anything is wrong, the old configuration goes on serving.
+// loadCertificates reads the certificates' files.
+func (s *Single) loadCertificates() ([]*engine.Certificate, error) {
+	var all []*engine.Certificate
+	for _, c := range s.certs {
+		var files []cert.File
+		for _, path := range c.Files {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return nil, fmt.Errorf("certificate %q: %w", c.Name, err)
+			}
+			files = append(files, cert.File{Name: path, PEM: b})
+		}
+		pairs, warnings, err := cert.Read(files, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("certificate %q: %w", c.Name, err)
+		}
+		for _, w := range warnings {
+			s.log.Warn("certificate", "name", c.Name, "warning", w)
+		}
+		ready, err := certificate(c.Name, pairs)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ready)
+	}
+	return all, nil
+}
+
+// Reload reads the file, and those of the certificates, again and puts them into force. When anything is wrong, the old configuration
+// goes on serving.
 func (s *Single) Reload() (config.Diagnostics, error) {
 	text, err := os.ReadFile(s.file)
 	if err != nil {
@@ -58,6 +95,13 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 	if len(c.VIPs) > 0 {
 		return diags, fmt.Errorf("%s: vip %q needs a cluster to hold it: use bind = [\"address\"] in frontends with `skein run`, or found a "+
 			"cluster with `skein cluster init`", s.file, c.VIPs[0].Name)
+	}
+	certs, err := s.loadCertificates()
+	if err != nil {
+		return diags, err
+	}
+	if err := s.engine.SetCertificates(certs); err != nil {
+		return diags, err
 	}
 	if err := s.engine.Apply(c); err != nil {
 		return diags, err
@@ -90,6 +134,7 @@ func (s *Single) Run(ctx context.Context, drain time.Duration) error {
 		})
 	})
 	wg.Go(func() { s.pump(life) })
+	wg.Go(func() { s.turnTicketKeys(life) })
 	var err error
 	select {
 	case err = <-ended:
@@ -103,6 +148,25 @@ func (s *Single) Run(ctx context.Context, drain time.Duration) error {
 	end()
 	wg.Wait()
 	return err
+}
+
+// turnTicketKeys makes keys for session tickets as the leader of a cluster would.
+func (s *Single) turnTicketKeys(ctx context.Context) {
+	var keys []engine.TicketKey
+	turn := time.NewTicker(ticketLife)
+	defer turn.Stop()
+	for {
+		keys = append([]engine.TicketKey{engine.TicketKey(cert.NewSealKey())}, keys...)
+		keys = keys[:min(len(keys), ticketKeep)]
+		if err := s.engine.SetTicketKeys(keys); err != nil {
+			s.log.Warn("set session ticket keys", "err", err)
+		}
+		select {
+		case <-turn.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // pump makes what the loops learned permanent and lets time pass.

@@ -67,7 +67,7 @@ backend "s" {
 }
 `
 	write(text, port, one.Listener.Addr())
-	s, diags, err := OpenSingle(file, slog.New(slog.DiscardHandler))
+	s, diags, err := OpenSingle(file, nil, slog.New(slog.DiscardHandler))
 	if err != nil || len(diags) > 0 {
 		t.Fatalf("OpenSingle: %v, %v", err, diags)
 	}

@@ -1,12 +1,15 @@
-# The example of the design, without what this version has not.
+# The example of the design.
 vip "public" {
   address = "192.0.2.10/24"
   prefer  = ["lb1", "lb2"] # optional
 }
 
 frontend "shop" {
-  vip  = "public"
-  http = 80
+  vip          = "public"
+  http         = 80
+  https        = 443
+  redirect     = "https"
+  certificates = ["shop.example.com"]
 
   route "api" {
     host    = ["api.example.com"]
