@@ -217,7 +217,7 @@ func (e *Engine) Apply(c *config.Config) error {
 	}
 	e.plan.Store(next)
 	for _, b := range next.Backends { // again: whoever changed a server meanwhile has told the old plan alone
-		b.Refresh(e.now())
+		e.refresh(b)
 	}
 	e.stir()
 	gone := e.swap(next, opened, terms)
@@ -279,13 +279,6 @@ func (e *Engine) SetAdmin(backend, server string, state plan.Admin, weight int) 
 		}
 		w.Rouse()
 	})
-}
-
-// changed makes the plan in force follow a change of a server: it may have come into force since the server was looked up.
-func (e *Engine) changed(backend string) {
-	if b := e.plan.Load().Backend(backend); b != nil {
-		e.refresh(b)
-	}
 }
 
 // tell has every loop call f soon. Loops that do not run yet have nothing to which f could matter.

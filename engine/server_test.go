@@ -327,6 +327,32 @@ func TestAStickyTableKeepsClientsOnTheirServer(t *testing.T) {
 	}
 }
 
+// A draining server keeps who is in the table for it; once it is disabled they go elsewhere, and stay there when it is back.
+func TestATableFollowsDrainAndDisable(t *testing.T) {
+	st := &table{m: map[[16]byte]uint64{}}
+	r := start(t, engine.Options{Sticky: st}, func(port int) string {
+		return httpFrontend(port, "sticky \"table\" {\n key = header[\"x-user\"]\n}", named(t, "s1"), named(t, "s2"))
+	})
+	_, home := r.get("X-User: a\r\n")
+	r.e.SetAdmin("b", home, plan.Drain, -1)
+	for i := range 3 {
+		if _, got := r.get("X-User: a\r\n"); got != home {
+			t.Errorf("a client of the draining server went to %s", got)
+		}
+		if _, got := r.get(fmt.Sprintf("X-User: new%d\r\n", i)); got == home {
+			t.Error("a new client went to the draining server")
+		}
+	}
+	r.e.SetAdmin("b", home, plan.Disabled, -1)
+	_, other := r.get("X-User: a\r\n")
+	r.e.SetAdmin("b", home, plan.Enabled, -1)
+	for range 3 {
+		if _, got := r.get("X-User: a\r\n"); got != other || other == home {
+			t.Errorf("after its server was disabled the client was at %s, and then at %s", other, got)
+		}
+	}
+}
+
 func TestSourceTableInTCPMode(t *testing.T) {
 	st := &table{m: map[[16]byte]uint64{}}
 	say := func(name string) net.Addr {

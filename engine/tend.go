@@ -57,7 +57,7 @@ func (e *Engine) eject(s suspect) {
 			b.Room.Stats.Ejected.Add(1)
 			e.log.Warn("server ejected by traffic", "backend", b.Name, "server", srv.Name, "for", time.Duration(until-now).String(),
 				"ejections", srv.Ejections.Load())
-			b.Refresh(now)
+			e.refresh(b)
 			e.tell(func(w *proxy.Worker) { w.Rouse() })
 		}
 	}
@@ -65,13 +65,12 @@ func (e *Engine) eject(s suspect) {
 
 // refreshAll brings the backends of the plan up to date where time alone changes them, and returns when to come again; 0: never.
 func (e *Engine) refreshAll() (next int64) {
-	now := e.now()
 	for _, b := range e.plan.Load().Backends {
 		if !b.Tended() {
 			continue
 		}
 		usable := b.Usable()
-		if at := b.Refresh(now); at != 0 && (next == 0 || at < next) {
+		if at := e.refresh(b); at != 0 && (next == 0 || at < next) {
 			next = at
 		}
 		if b.Usable() != usable {
@@ -82,14 +81,25 @@ func (e *Engine) refreshAll() (next int64) {
 	return next
 }
 
-// refresh makes b follow a change of one of its servers, and has tend look after what goes on from there.
-func (e *Engine) refresh(b *plan.Backend) {
-	panicked := b.Room.Panic.Load()
-	b.Refresh(e.now())
-	if now := b.Room.Panic.Load(); now != panicked {
-		e.log.Warn("health of servers is ignored: too few are well", "backend", b.Name, "panic", now, "minimum_healthy", b.MinHealthy)
+// refresh makes b's picks follow what has changed, and returns when time alone will change them again; 0: never.
+func (e *Engine) refresh(b *plan.Backend) (next int64) {
+	was := b.Room.Panic.Load()
+	next = b.Refresh(e.now())
+	switch is := b.Room.Panic.Load(); {
+	case is && !was:
+		e.log.Error("too few servers are well: their health is ignored from now on", "backend", b.Name, "minimum_healthy", b.MinHealthy)
+	case was && !is:
+		e.log.Info("enough servers are well: their health counts again", "backend", b.Name)
 	}
-	e.stir()
+	return next
+}
+
+// changed makes the plan in force follow a change of a server: it may have come into force since the server was looked up.
+func (e *Engine) changed(backend string) {
+	if b := e.plan.Load().Backend(backend); b != nil {
+		e.refresh(b)
+		e.stir()
+	}
 }
 
 // stir has tend look again.

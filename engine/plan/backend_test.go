@@ -135,6 +135,39 @@ func TestLeastConnLooksAtWhatIsUnderWay(t *testing.T) {
 	}
 }
 
+// Even shares take turns where they are equally loaded, and of many servers the least loaded is found without looking at all.
+func TestLeastConnAmongEvenShares(t *testing.T) {
+	b := newBackend(t, config.LeastConn, 1, 1, 1)
+	if got := picks(b, 6, 0); got != "abcabc" {
+		t.Errorf("all idle: %s", got)
+	}
+	b.Server("b").Begin()
+	if got := picks(b, 4, 0); got != "acac" {
+		t.Errorf("b busy: %s", got)
+	}
+	if got := picks(b, 3, b.Server("a").Bit()|b.Server("c").Bit()); got != "bbb" {
+		t.Errorf("the others tried: %s", got)
+	}
+	for _, balance := range []config.Balance{config.LeastConn, config.LeastTime} {
+		for _, heavy := range []int{1, 2} { // even shares, and uneven ones
+			weights := make([]int, 300)
+			for i := range weights {
+				weights[i] = 1
+			}
+			weights[7] = heavy
+			b = newBackend(t, balance, weights...)
+			for range 3000 {
+				b.Pick(Want{}).Begin()
+			}
+			for _, s := range b.Servers {
+				if n := s.Active.Load(); n < 8 || n > 12 && s.Index != 7 || n > 24 {
+					t.Errorf("%v: 3000 sessions on 300 servers, and %s has %d", balance, s.Name, n)
+				}
+			}
+		}
+	}
+}
+
 func TestSourceHashKeepsClientsWhereTheyAre(t *testing.T) {
 	b := newBackend(t, config.SourceHash, 1, 1, 1, 1)
 	client := func(i int) uint64 { return HashAddr(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})) }
@@ -322,5 +355,26 @@ func TestCountersAddUpOverLoops(t *testing.T) {
 			t.Errorf("failure %d is named %q", f, f)
 		}
 		names[f.String()] = true
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	for _, servers := range []int{3, 100, 1000} {
+		for balance := config.RoundRobin; balance <= config.Hash; balance++ {
+			c := &config.Backend{Name: "shop", Balance: balance, HashKey: config.HashKey{Source: "client"}}
+			for i := range servers {
+				c.Servers = append(c.Servers, &config.Server{Name: fmt.Sprint("s", i), Weight: 1,
+					Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 80)})
+			}
+			p, err := Compile(&config.Config{Backends: []*config.Backend{c}}, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(fmt.Sprint(balance, "/", servers), func(b *testing.B) {
+				for i := uint64(0); b.Loop(); i++ {
+					p.Backends[0].Pick(Want{Now: 1e9, Hash: i, Hashed: true})
+				}
+			})
+		}
 	}
 }

@@ -128,7 +128,7 @@ func compileBackend(c *config.Backend, live map[identity]*Live, old *Backend) (*
 	if c.StickyTable != nil {
 		b.StickyTable = compileTable(c.StickyTable, c.Name)
 	}
-	b.roster.Store(b.build())
+	b.roster.Store(b.build(old))
 	return b, nil
 }
 

@@ -42,7 +42,8 @@ func (r *Retries) Status(status int) bool {
 // needs no budget.
 func (r *Retries) Repeats() bool { return r.Closed || r.Timeout || r.status != 0 }
 
-// Budget bounds the repetitions of one loop: a bucket that every request fills a little, and time a little too. One loop owns it.
+// Budget bounds the repetitions of one loop: a bucket that every request fills a little, and time a little too. One
+// loop owns it. It is full at first, and after a new configuration.
 type Budget struct {
 	left  int64 // in thousandths
 	at    int64 // when time last filled it

@@ -198,6 +198,23 @@ func TestCheckingAPlanChangesNothing(t *testing.T) {
 	}
 }
 
+func TestATableIsMadeOnlyWhenSharesChange(t *testing.T) {
+	text := strings.Replace(two, `backend "b" {`, "backend \"b\" {\n  balance = \"source_hash\"", 1)
+	old := compile(t, text, nil)
+	b := old.Backend("b")
+	table := b.roster.Load().table
+	b.Refresh(1)
+	same := compile(t, strings.Replace(text, "8081", "8082", 1), old)
+	if b.roster.Load().table != table || same.Backend("b").roster.Load().table != table {
+		t.Error("a table was made anew for the same shares")
+	}
+	b.Server("s2").WeightOverride.Store(2)
+	b.Refresh(2)
+	if b.roster.Load().table == table {
+		t.Error("the table did not follow the weight")
+	}
+}
+
 func TestSlowStartOfAServerThatIsNew(t *testing.T) {
 	text := strings.Replace(two, `backend "b" {`, "backend \"b\" {\n  slow_start = \"10s\"", 1)
 	old := compile(t, text, nil)
