@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ARPWatch asks the wire again and again who has an address. Whoever answers holds it; no program's opinion is asked.
+// ARPWatch asks the wire again and again who has an address, by ARP, or by neighbour discovery for an address of IPv6. Whoever answers
+// holds it; no program's opinion is asked.
 //
 // It asks by ordinary requests and not by RFC 5227 probes, for a node that is about to claim the address must take a probe of
 // the same address by somebody else for a conflict. Let it run on a host of its own: every answer also renews the ARP entry
@@ -42,14 +43,18 @@ type Holding struct {
 
 // Run asks from h until ctx ends.
 func (w *ARPWatch) Run(ctx context.Context, h *Host) error {
-	if !w.Addr.Is4() {
-		return fmt.Errorf("watch %v from %s: not an IPv4 address", w.Addr, h.Name)
+	if !w.Addr.IsValid() {
+		return fmt.Errorf("watch from %s: no address", h.Name)
 	}
 	every := w.Every
 	if every <= 0 {
 		every = 5 * time.Millisecond
 	}
-	sock, err := h.arpSocket()
+	proto, ask := uint16(unix.ETH_P_ARP), arpRequest
+	if w.Addr.Is6() {
+		proto, ask = unix.ETH_P_IPV6, ndSolicit
+	}
+	sock, err := h.rawSocket(proto)
 	if err != nil {
 		return fmt.Errorf("watch %v from %s: %w", w.Addr, h.Name, err)
 	}
@@ -73,7 +78,7 @@ func (w *ARPWatch) Run(ctx context.Context, h *Host) error {
 		n := len(w.samples)
 		w.samples = append(w.samples, ARPSample{At: time.Now()})
 		w.mu.Unlock()
-		if _, err := sock.Write(arpRequest(h.MAC, senderOf(n), w.Addr)); err != nil && ctx.Err() == nil {
+		if _, err := sock.Write(ask(h.MAC, w.senderOf(n), w.Addr)); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("watch %v from %s: send a request: %w", w.Addr, h.Name, err)
 		}
 		select {
@@ -86,16 +91,21 @@ func (w *ARPWatch) Run(ctx context.Context, h *Host) error {
 
 // senderOf returns the address from which sample n asks. Answers go back to it, and so say which request they answer, however
 // late they come: an answer that was under way while the address moved is not taken for a second holder.
-func senderOf(n int) netip.Addr {
+func (w *ARPWatch) senderOf(n int) netip.Addr {
+	if w.Addr.Is6() {
+		b := firstSender6.As16()
+		b[15] += byte(n % senders)
+		return netip.AddrFrom16(b)
+	}
 	a := firstSender.As4()
 	a[3] += byte(n % senders)
 	return netip.AddrFrom4(a)
 }
 
-// arpSocket returns a socket that hears all ARP on the host's link.
-func (h *Host) arpSocket() (*os.File, error) {
+// rawSocket returns a socket that hears all of a protocol on the host's link.
+func (h *Host) rawSocket(protocol uint16) (*os.File, error) {
 	fd := -1
-	proto := int(htons(unix.ETH_P_ARP))
+	proto := int(htons(protocol))
 	err := h.ns().do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, proto)
 		return err
@@ -110,7 +120,7 @@ func (h *Host) arpSocket() (*os.File, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}
-	return os.NewFile(uintptr(fd), "arp on "+h.Name), nil
+	return os.NewFile(uintptr(fd), "watch on "+h.Name), nil
 }
 
 func htons(n uint16) uint16 {
@@ -146,7 +156,11 @@ func arpReply(f []byte) (mac [6]byte, who, to netip.Addr, ok bool) {
 
 // heard files one frame under the request that it answers.
 func (w *ARPWatch) heard(frame []byte, at time.Time) {
-	mac, who, to, ok := arpReply(frame)
+	read := arpReply
+	if w.Addr.Is6() {
+		read = ndAdvert
+	}
+	mac, who, to, ok := read(frame)
 	if !ok || who != w.Addr {
 		return
 	}
@@ -154,7 +168,7 @@ func (w *ARPWatch) heard(frame []byte, at time.Time) {
 	defer w.mu.Unlock()
 	// The newest request from that address; older ones are a whole round of senders back.
 	for n := len(w.samples) - 1; n >= max(0, len(w.samples)-senders); n-- {
-		if senderOf(n) != to {
+		if w.senderOf(n) != to {
 			continue
 		}
 		s := &w.samples[n]

@@ -23,6 +23,7 @@ type Host struct {
 	// Immutable.
 	Name  string
 	Addr  netip.Addr
+	Addr6 netip.Addr
 	MAC   net.HardwareAddr
 	world *World
 
@@ -69,6 +70,9 @@ func (h *Host) attach() (err error) {
 	}
 	if err == nil {
 		err = s.links.AddrAdd(link, addrOf(netip.PrefixFrom(h.Addr, Subnet.Bits())))
+	}
+	if err == nil {
+		err = s.links.AddrAdd(link, addrOf(netip.PrefixFrom(h.Addr6, Subnet6.Bits())))
 	}
 	if err != nil {
 		return fmt.Errorf("configure %s: %w", Interface, err)
@@ -207,6 +211,21 @@ func (h *Host) Addrs() ([]netip.Prefix, error) {
 		}
 	}
 	return ps, nil
+}
+
+// SetLink takes one of the host's own interfaces down or up, as `ip link set` does on it.
+func (h *Host) SetLink(name string, up bool) error {
+	s := h.ns()
+	link, err := s.links.LinkByName(name)
+	if err == nil && up {
+		err = s.links.LinkSetUp(link)
+	} else if err == nil {
+		err = s.links.LinkSetDown(link)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s of %s up %v: %w", name, h.Name, up, err)
+	}
+	return nil
 }
 
 // Sysctl sets a network parameter of the host: Sysctl("net.ipv4.ip_forward", "1").

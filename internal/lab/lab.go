@@ -25,7 +25,18 @@ var (
 	firstHost   = netip.MustParseAddr("198.18.0.1")
 	lastHost    = netip.MustParseAddr("198.18.0.99")
 	firstSender = netip.MustParseAddr("198.18.0.192")
+
+	// Subnet6 is the same network's in IPv6, from the block of RFC 5180. Every host has the address there that ends as its IPv4 one.
+	Subnet6      = netip.MustParsePrefix("2001:2::/64")
+	firstSender6 = sixth(firstSender)
 )
+
+// sixth is the address of Subnet6 that ends as the IPv4 address a does.
+func sixth(a netip.Addr) netip.Addr {
+	b, last := Subnet6.Addr().As16(), a.As4()
+	b[15] = last[3]
+	return netip.AddrFrom16(b)
+}
 
 // senders is how many addresses WatchARP asks from in turn.
 const senders = 63
@@ -99,7 +110,7 @@ func (w *World) AddHost(name string) (*Host, error) {
 	}
 	four := addr.As4()
 	h := &Host{
-		Name: name, Addr: addr, world: w,
+		Name: name, Addr: addr, Addr6: sixth(addr), world: w,
 		// A MAC that one can read in a packet dump: locally administered, then the IPv4 address.
 		MAC: net.HardwareAddr{0x02, 0, four[0], four[1], four[2], four[3]},
 	}

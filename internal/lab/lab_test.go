@@ -370,8 +370,13 @@ func TestEchoSessionNotesWhatGoesWrong(t *testing.T) {
 }
 
 func TestWatchSeesAnAddressMoveAndTwoHolders(t *testing.T) {
+	for _, vip := range []string{"198.18.0.100/32", "2001:2::100/128"} {
+		t.Run(vip, func(t *testing.T) { watchMove(t, netip.MustParsePrefix(vip)) })
+	}
+}
+
+func watchMove(t *testing.T, vip netip.Prefix) {
 	w, h := world(t, "watcher", "lb1", "lb2")
-	vip := netip.MustParsePrefix("198.18.0.100/32")
 	watch := &ARPWatch{Addr: vip.Addr()}
 	background(t, func(ctx context.Context) error { return watch.Run(ctx, h[0]) })
 	start := time.Now()
@@ -407,6 +412,39 @@ func TestWatchSeesAnAddressMoveAndTwoHolders(t *testing.T) {
 	must(t, err)
 	if got := fmt.Sprint(addrs); !strings.Contains(got, vip.String()) {
 		t.Errorf("lb2's addresses are %s, want %v among them", got, vip)
+	}
+}
+
+// A second switch carries on when the first one is cut, and the other way around.
+func TestSegment(t *testing.T) {
+	w, h := world(t, "a", "b")
+	s, err := w.AddSegment("second", netip.MustParsePrefix("198.18.1.0/24"))
+	must(t, err)
+	for _, host := range h {
+		if got, err := s.Attach(host, "eth1"); err != nil || got.As4()[3] != host.Addr.As4()[3] {
+			t.Fatalf("attached at %v: %v", got, err)
+		}
+	}
+	first, err := h[1].ServeEcho(7)
+	must(t, err)
+	second := netip.AddrPortFrom(s.addr(h[1]), 8)
+	l, err := h[1].Listen("tcp", second.String())
+	must(t, err)
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	if !reaches(h[0], first) || !reaches(h[0], second) {
+		t.Fatal("b is not reachable over both links")
+	}
+	must(t, w.Cut(h[1]))
+	if reaches(h[0], first) || !reaches(h[0], second) {
+		t.Error("a cut of the first link reached the second, or did not cut")
+	}
+	must(t, w.Heal(), s.Plug(h[1], false))
+	if !reaches(h[0], first) || reaches(h[0], second) {
+		t.Error("the second link's plug does nothing, or reached the first")
 	}
 }
 

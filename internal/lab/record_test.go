@@ -95,7 +95,7 @@ func TestSettledWaitsForTheQuietTimeAndAStableRun(t *testing.T) {
 
 func TestARPFrames(t *testing.T) {
 	mac := [6]byte{2, 0, 0xc6, 0x12, 0, 1}
-	vip, sender := netip.MustParseAddr("198.18.0.100"), senderOf(7)
+	vip, sender := netip.MustParseAddr("198.18.0.100"), (&ARPWatch{}).senderOf(7)
 	req := arpRequest(mac[:], sender, vip)
 	if len(req) != arpFrame {
 		t.Fatalf("a request has %d bytes, want %d", len(req), arpFrame)
@@ -127,10 +127,10 @@ func TestLateAnswersAreNoSecondHolder(t *testing.T) {
 		w.samples = append(w.samples, ARPSample{At: base.Add(time.Duration(n) * 5 * time.Millisecond)})
 	}
 	answer := func(n int, from byte) {
-		f := arpRequest([]byte{2, 0, 0, 0, 0, from}, senderOf(n), w.Addr)
+		f := arpRequest([]byte{2, 0, 0, 0, 0, from}, w.senderOf(n), w.Addr)
 		f[21] = 2
 		copy(f[28:32], w.Addr.AsSlice())
-		copy(f[38:42], senderOf(n).AsSlice())
+		copy(f[38:42], w.senderOf(n).AsSlice())
 		w.heard(f, base.Add(2*time.Second))
 	}
 	answer(198, b)
@@ -148,8 +148,46 @@ func TestLateAnswersAreNoSecondHolder(t *testing.T) {
 	}
 }
 
+// The checksum is proven by a kernel that answers, in TestWatchSeesAnAddressMoveAndTwoHolders.
+func TestNeighbourDiscoveryFrames(t *testing.T) {
+	mac := [6]byte{2, 0, 0xc6, 0x12, 0, 1}
+	w := &ARPWatch{Addr: netip.MustParseAddr("2001:2::100")}
+	ask := ndSolicit(mac[:], w.senderOf(7), w.Addr)
+	if _, _, _, ok := ndAdvert(ask); ok {
+		t.Error("a question was taken for an answer")
+	}
+	answer := append([]byte(nil), ask...)
+	answer[ndMessage], answer[ndMessage+4], answer[ndEnd] = 136, 0x60, 2
+	copy(answer[38:54], w.senderOf(7).AsSlice())
+	answer[ndEnd+7]++ // the option counts, not the frame's source
+	got, who, to, ok := ndAdvert(answer)
+	if mac[5]++; !ok || got != mac || who != w.Addr || to != w.senderOf(7) {
+		t.Errorf("ndAdvert = %v, %v, %v, %v", got, who, to, ok)
+	}
+	for n := range ndEnd {
+		if _, _, _, ok := ndAdvert(answer[:n]); ok {
+			t.Errorf("an answer of %d bytes was taken", n)
+		}
+	}
+	answer[ndMessage+4] = 0x20
+	if _, _, _, ok := ndAdvert(answer); ok {
+		t.Error("an announcement was taken for an answer")
+	}
+}
+
+func FuzzNDAdvert(f *testing.F) {
+	w := &ARPWatch{Addr: netip.MustParseAddr("2001:2::100")}
+	f.Add(ndSolicit([]byte{2, 0, 0xc6, 0x12, 0, 1}, w.senderOf(0), w.Addr))
+	f.Add(make([]byte, ndEnd-1))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if _, who, to, ok := ndAdvert(frame); ok && (len(frame) < ndEnd || !who.Is6() || !to.Is6()) {
+			t.Errorf("%x was read as %v, said to %v", frame, who, to)
+		}
+	})
+}
+
 func FuzzARPReply(f *testing.F) {
-	f.Add(arpRequest([]byte{2, 0, 0xc6, 0x12, 0, 1}, senderOf(0), netip.MustParseAddr("198.18.0.100")))
+	f.Add(arpRequest([]byte{2, 0, 0xc6, 0x12, 0, 1}, (&ARPWatch{}).senderOf(0), netip.MustParseAddr("198.18.0.100")))
 	f.Add(make([]byte, arpFrame-1))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		mac, who, to, ok := arpReply(frame)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -82,7 +83,10 @@ type Node struct {
 	checker *healthcheck.Checker
 	admin   net.Listener
 
+	addresses func() []netip.Addr // of the host; nil: it has none of its own
+
 	running  watch.Value[api.Running]
+	lacks    watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
 	flapping watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	draining atomic.Bool
 }
@@ -94,6 +98,9 @@ func Open(o Options) (*Node, error) {
 		conf: o.Config, version: o.Version, log: o.Log, started: time.Now(),
 		machine: state.New(),
 		checker: healthcheck.New(o.Log.With("part", "check")),
+	}
+	if o.Network == nil {
+		n.addresses = hostAddresses
 	}
 	var err error
 	n.cluster, err = cluster.Open(cluster.Options{
@@ -167,6 +174,9 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	goes("cluster", life, n.cluster.Run)
 	couples(n.coupleGuard)
 	couples(n.coupleFitness)
+	if n.addresses != nil {
+		couples(n.coupleAddress)
+	}
 	couples(n.coupleConfig)
 	couples(n.coupleVerdicts)
 	couples(n.coupleAdmin)

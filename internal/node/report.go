@@ -167,6 +167,10 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 	} else if n.conf.Role == config.Balancer && len(view.Scope.VIPs) > 0 && guard.Gate != "" && guard.Gate != "nftables" {
 		add(api.Warning, "load nf_tables on this host", "a stopped guard's address would be answered for until its lifetime ends: %s", guard.Gate)
 	}
+	if a := n.lacks.Get(); a.IsValid() {
+		add(api.Warning, "give this host the address, or mend advertise in node.hcl; the node waits for it",
+			"no other node reaches this one: %v (advertise) is not an address of this host", a)
+	}
 	as = append(as, n.linkAlarms(guard)...)
 	for _, c := range guard.Conflicts {
 		if c.Stranger {
