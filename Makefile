@@ -5,9 +5,9 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz lab bench conform sticky demo doctor soak
+.PHONY: help build test race lint fuzz lab bench bench-scale conform sticky demo doctor soak
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/skein, one static binary
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/skein
@@ -27,8 +27,11 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 lab: build ## the failover lab with real peers (nginx, PostgreSQL, wrk), 20 runs a scenario; writes test/lab/results/
 	scripts/lab
 
-bench: build ## against HAProxy and nginx in the same run; writes test/bench/results/
-	scripts/bench
+bench: build ## against HAProxy and nginx in the same run, on a quiet machine; writes test/bench/results/; see docs/performance.md
+	scripts/bench $(BENCH)
+
+bench-scale: build ## the same over 1 to 8,192 connections, 1 to 10,000 routes, 1 to 1,000 servers
+	scripts/bench -scale -rounds 5 $(BENCH)
 
 conform: build ## the conformance battery beside HAProxy and nginx; writes test/conform/results/
 	scripts/packages nginx-light haproxy
