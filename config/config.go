@@ -17,6 +17,7 @@ type Config struct {
 	Lists     []*List
 	Frontends []*Frontend
 	Backends  []*Backend
+	Log       *Log // nil: no access log
 }
 
 // Pos is a place in a source file. Line and Column count from 1; Column counts characters.
@@ -75,6 +76,7 @@ type Frontend struct {
 	ResponseHeaders HeaderEdits
 	Timeouts        FrontendTimeouts
 	MinRate         MinRate // HTTP only
+	NoLog           bool    // log = false: keeps its requests out of the access log
 
 	// Names of lists.
 	Allow   []string // who else connects is refused; empty: nobody is

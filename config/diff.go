@@ -101,12 +101,17 @@ type object struct {
 // attribute has the value "" when it is not set.
 type attribute struct{ name, value string }
 
-// objects flattens a configuration, in written order: VIPs, lists, frontends each with its routes, backends each with its servers.
+// objects flattens a configuration, in written order: the log, VIPs, lists, frontends each with its routes, backends each with its servers.
 func objects(c *Config) []object {
 	if c == nil {
 		return nil
 	}
 	var all []object
+	if l := c.Log; l != nil {
+		all = append(all, object{"log", l.Format.String() + " to " + l.To, []attribute{
+			{"format", l.Format.String()}, {"to", l.To}, {"headers", strings.Join(l.Headers, ", ")},
+		}})
+	}
 	for _, v := range c.VIPs {
 		all = append(all, object{"vip " + quote(v.Name), join(v.Addresses), []attribute{
 			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"prefer", strings.Join(v.Prefer, ", ")},
@@ -148,6 +153,7 @@ func describeFrontend(f *Frontend) object {
 		{"timeouts headers", shortDuration(f.Timeouts.Headers)}, {"timeouts client", shortDuration(f.Timeouts.Client)},
 		{"timeouts idle", shortDuration(f.Timeouts.Idle)}, {"min_rate", describeMinRate(f)},
 		{"allow", strings.Join(f.Allow, ", ")}, {"deny", strings.Join(f.Deny, ", ")}, {"trusted", strings.Join(f.Trusted, ", ")},
+		{"log", yes(!f.NoLog)},
 	}}
 	o.attrs = append(o.attrs, describeTLS(f)...)
 	o.attrs = append(o.attrs, describeEdits(f.RequestHeaders, f.ResponseHeaders)...)

@@ -105,7 +105,7 @@ func (p *parser) node() *Node {
 		n.Heartbeat = p.heartbeat(e, n.Advertise)
 	}
 	b.refuse("pair", `add a third node for the vote, any small box will do: role = "witness" in its node.hcl`)
-	for _, word := range []string{"vip", "frontend", "backend", "defaults"} {
+	for _, word := range []string{"vip", "frontend", "backend", "defaults", "log"} {
 		b.misplaced(word, fmt.Sprintf("%q belongs to the cluster, not to one host", word), "write it into the cluster's configuration: skein apply FILE")
 	}
 	b.done()

@@ -96,6 +96,9 @@ func (p *parser) run() *Config {
 	for _, name := range []string{"vip", "list", "frontend", "backend", "defaults"} {
 		top.all(name)
 	}
+	if l := top.plain("log"); l != nil {
+		p.log(l)
+	}
 	top.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
 	top.misplaced("certificate", "certificates do not stand in the configuration",
 		"import it with `skein cert import NAME FILE...`, and name it in a frontend: certificates = [\"NAME\"]")

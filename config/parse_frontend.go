@@ -44,6 +44,11 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 	b.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
 	b.refuse("proxy_protocol", "the servers see the client in X-Forwarded-For (http)")
 
+	if e := b.attr("log"); e != nil {
+		if v, ok := p.boolean(e, `"log"`); ok {
+			f.NoLog = !v
+		}
+	}
 	http := f.Mode != TCP
 	f.Allow, f.Deny = p.lists(b, "allow"), p.lists(b, "deny")
 	if t := b.plain("timeouts"); t != nil {

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"net"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"testing"
@@ -35,8 +36,9 @@ func servesWithoutAllocating(t *testing.T, more string) {
 			c.Write(response)
 		}
 	})
+	log := filepath.Join(t.TempDir(), "access.log")
 	r := start(t, engine.Options{}, func(port int) string {
-		return "frontend \"f\" {\n bind = [\"127.0.0.1\"]\n http = " + strconv.Itoa(port) + "\n" +
+		return "log {\n to = \"" + log + "\"\n headers = [\"User-Agent\"]\n}\nfrontend \"f\" {\n bind = [\"127.0.0.1\"]\n http = " + strconv.Itoa(port) + "\n" +
 			" route \"r\" {\n host = [\"api.example.com\"]\n path = \"/v1/*\"\n backend = \"b\"\n}\n backend = \"b\"\n}\n" +
 			"backend \"b\" {\n" + more + "\n server \"s1\" {\n address = \"" + addr.String() + "\"\n}\n" +
 			"server \"s2\" {\n address = \"" + addr.String() + "\"\n}\n}\n"

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/accesslog"
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
 	"github.com/skeinlb/skein/engine/proxy"
@@ -26,6 +27,7 @@ type Options struct {
 	Log      *slog.Logger     // nil: nothing is logged
 	Sticky   Sticky           // nil: backends with a sticky table balance every client anew
 	Progress []*atomic.Uint64 // one for each loop, see loop.Options; nil: none
+	Node     string           // its name, for the access log
 	FreeBind bool             // listen on addresses that are not on this host (yet)
 
 	// Failure, when set, hears of every connection to a server that did not come about, on a loop: it must not block.
@@ -46,6 +48,7 @@ type Engine struct {
 	log     *slog.Logger
 	workers []*proxy.Worker
 	shared  *proxy.Shared
+	access  *accesslog.Log
 
 	base     time.Time     // from when now counts
 	suspects chan suspect  // see maxSuspects
@@ -88,7 +91,8 @@ func New(o Options) (*Engine, error) {
 		opts: o, log: o.Log, listeners: map[addr]*listener{},
 		base: time.Now(), suspects: make(chan suspect, maxSuspects), stirred: make(chan struct{}, 1),
 	}
-	shared := &proxy.Shared{Sticky: o.Sticky, Failure: o.Failure, Suspect: func(backend string, live *plan.Live) {
+	e.access = accesslog.New(accesslog.Options{Node: o.Node, Loops: o.Loops, Log: o.Log})
+	shared := &proxy.Shared{Sticky: o.Sticky, Failure: o.Failure, Log: e.access, Suspect: func(backend string, live *plan.Live) {
 		select {
 		case e.suspects <- suspect{backend, live}:
 		default:
@@ -124,6 +128,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		loops.Go(w.Run)
 	}
 	loops.Go(func() { e.tend(ctx) })
+	writing, endLog := context.WithCancel(context.WithoutCancel(ctx))
+	var log sync.WaitGroup
+	log.Go(func() { e.access.Run(writing) })
 	<-ctx.Done()
 	e.mu.Lock()
 	e.ended = true
@@ -133,8 +140,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	loops.Wait()
 	e.shared.Handshakes.Close()
+	endLog() // after the last line
+	log.Wait()
 	return nil
 }
+
+// ReopenLog has the access log's file be opened anew, after it was moved away.
+func (e *Engine) ReopenLog() { e.access.Reopen() }
 
 // errEnded is what a call gets that comes after Run has returned.
 var errEnded = errors.New("the engine has ended")
@@ -220,6 +232,7 @@ func (e *Engine) Apply(c *config.Config) error {
 		e.refresh(b)
 	}
 	e.stir()
+	e.access.Configure(c.Log)
 	gone := e.swap(next, opened, terms)
 	dropped := next.Dropped(old)
 	err = e.each(func(w *proxy.Worker) error {

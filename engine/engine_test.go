@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type rig struct {
 	e    *engine.Engine
 	addr string // of the listener
 	stop func()
+	once sync.Once
 }
 
 // freePort returns a port on which nobody listens at the moment.
@@ -65,7 +67,7 @@ func start(t *testing.T, o engine.Options, configure func(port int) string) *rig
 			t.Errorf("Run = %v", err)
 		}
 	}
-	t.Cleanup(r.stop)
+	t.Cleanup(r.end)
 	port := freePort(t)
 	r.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	if err := e.Apply(parse(t, configure(port))); err != nil {
@@ -73,6 +75,9 @@ func start(t *testing.T, o engine.Options, configure func(port int) string) *rig
 	}
 	return r
 }
+
+// end stops the engine, which the test's end does otherwise.
+func (r *rig) end() { r.once.Do(r.stop) }
 
 // dial connects to the engine.
 func (r *rig) dial() net.Conn {

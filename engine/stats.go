@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/engine/accesslog"
 	"github.com/skeinlb/skein/engine/plan"
 )
 
@@ -13,6 +14,7 @@ type Stats struct {
 	Frontends []FrontendStats
 	Backends  []BackendStats
 	Loops     []LoopStats
+	Log       accesslog.Stats
 }
 
 // FrontendStats is one frontend. Failures count what its clients did not get, by reason.
@@ -103,5 +105,6 @@ func (e *Engine) Stats() Stats {
 		ls.Busy = time.Duration(load.BusyNanos.Load())
 		st.Loops = append(st.Loops, ls)
 	}
+	st.Log = e.access.Stats()
 	return st
 }

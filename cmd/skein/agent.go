@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,8 @@ func (c *cli) agentCommand() *cobra.Command {
 		Long: `Run this host's node of the cluster, in the foreground. The host belongs to a cluster after
 "skein cluster init" or "skein cluster join". The guard, which holds the virtual addresses, is found or started.
 
-SIGTERM gives addresses and leadership away, lets what is under way finish, and ends.`,
+SIGTERM gives addresses and leadership away, lets what is under way finish, and ends. SIGUSR1 and SIGHUP open the
+access log's file anew, after it was moved away.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := c.nodeFile(file)
@@ -55,6 +57,7 @@ SIGTERM gives addresses and leadership away, lets what is under way finish, and 
 			if err := notifyReady(); err != nil {
 				return err
 			}
+			defer onSignal(func(os.Signal) { n.ReopenLog() }, syscall.SIGUSR1, syscall.SIGHUP)()
 			return n.Run(cmd.Context(), drain)
 		},
 	}

@@ -31,6 +31,7 @@ bind = ["127.0.0.1"]; virtual addresses need a cluster (see "skein cluster init"
 Certificates that FILE names come from PEM files: --certificate shop.example.com=chain.pem,key.pem
 
 SIGHUP reads FILE and the certificates again: what is wrong is printed, and the old configuration goes on serving.
+SIGUSR1 and SIGHUP open the access log's file anew, after it was moved away.
 SIGTERM or Ctrl-C stops accepting, lets what is under way finish, and ends.`,
 		Args: args("FILE"),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -71,29 +72,46 @@ func (c *cli) runSingle(ctx context.Context, file string, certs []node.Certifica
 	if err != nil {
 		return failf("", "%v", err)
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hup:
-			}
-			diags, err := s.Reload()
-			c.printFound(diags)
-			if err != nil {
-				c.complain(err.Error(), "the old configuration goes on serving; mend the file and send SIGHUP again")
-				continue
-			}
-			fmt.Fprintf(c.errOut, "skein: %s is in force\n", file)
+	defer onSignal(func(sig os.Signal) {
+		s.ReopenLog()
+		if sig == syscall.SIGUSR1 {
+			return
 		}
-	}()
+		diags, err := s.Reload()
+		c.printFound(diags)
+		if err != nil {
+			c.complain(err.Error(), "the old configuration goes on serving; mend the file and send SIGHUP again")
+			return
+		}
+		fmt.Fprintf(c.errOut, "skein: %s is in force\n", file)
+	}, syscall.SIGUSR1, syscall.SIGHUP)()
 	for _, l := range s.Listeners() {
 		fmt.Fprintf(c.errOut, "skein: serving %s on %v\n", l.Protocol(), l.Addr)
 	}
 	return s.Run(ctx, drain)
+}
+
+// onSignal calls f for each of these signals, one at a time, until the function that it returns is called.
+func onSignal(f func(os.Signal), signals ...os.Signal) (stop func()) {
+	came := make(chan os.Signal, 8) // none is lost behind several of another kind
+	signal.Notify(came, signals...)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case sig := <-came:
+				f(sig)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(came)
+		close(done)
+		<-ended
+	}
 }
 
 // logger writes to standard error, for a person or for the journal.

@@ -139,6 +139,7 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		Listeners: p.Config.Listeners(c),
 		Timeouts:  c.Timeouts,
 		MinRate:   c.MinRate,
+		Log:       !c.NoLog,
 		Stats:     new(Stats),
 		hosts:     newHostIndex(c.Routes),
 		Trusted:   p.named(c.Trusted),

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,18 @@ func TestTermination(t *testing.T) {
 	} {
 		if got := Termination(tc.f, tc.p, tc.local); string(got[:]) != tc.want {
 			t.Errorf("Termination(%v, %c, %v) = %s, want %s", tc.f, tc.p, tc.local, got, tc.want)
+		}
+	}
+}
+
+func TestEveryCauseIsExplained(t *testing.T) {
+	page, err := os.ReadFile("../../docs/logging.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f := range NumFailures {
+		if !strings.Contains(string(page), "`"+f.String()+"`") {
+			t.Errorf("docs/logging.md does not explain %v", f)
 		}
 	}
 }

@@ -16,6 +16,7 @@ type Frontend struct {
 	Backend   *Backend // of TCP mode, and when no route matches; nil: 404
 	Timeouts  config.FrontendTimeouts
 	MinRate   config.MinRate
+	Log       bool // its requests and sessions are in the access log, if there is one
 	Stats     *Stats
 	Trusted   []*List // proxies whose X-Forwarded-For is believed
 

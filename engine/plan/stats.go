@@ -124,6 +124,17 @@ func (s *Stats) Totals() Totals {
 	return t
 }
 
+// Now returns how many connections are open and how many exchanges are under way on the first loops.
+func (s *Stats) Now(loops int) (open, active int64) {
+	for i := range s.loops[:loops] {
+		if c := s.loops[i].Load(); c != nil {
+			open += int64(c.Connections.Load() - c.Ended.Load())
+			active += c.Active.Load()
+		}
+	}
+	return open, active
+}
+
 func addAll(sum []uint64, of []Counter) {
 	for i := range of {
 		sum[i] += of[i].Load()

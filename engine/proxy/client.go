@@ -19,6 +19,7 @@ type client struct {
 	front      *plan.Frontend // pinned: per request (HTTP), per connection (TCP)
 	addr       netip.Addr     // who it is: the peer, or what a trusted proxy says of the request
 	peer       netip.Addr
+	port       uint16 // of the peer
 	timer      loop.Timer
 	pace       pace
 	state      clientState
@@ -331,10 +332,10 @@ func (c *client) Expired() {
 }
 
 // newClient takes over an accepted connection.
-func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip.Addr) {
+func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip.AddrPort) {
 	c := w.spareClient()
 	c.conn = conn{fd: fd, owner: c}
-	c.listener, c.front, c.addr, c.peer = l, front, addr, addr
+	c.listener, c.front, c.addr, c.peer, c.port = l, front, addr.Addr(), addr.Addr(), addr.Port()
 	c.served, c.headDue, c.incomplete, c.onHold = 0, 0, false, false
 	w.link(c)
 	c.stats().Connections.Inc()

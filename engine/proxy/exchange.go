@@ -125,6 +125,7 @@ func (c *client) begin(rest []byte) {
 	x.backend = x.action.Backend
 	c.open(c.headAt)
 	c.took(int64(q.N))
+	c.noteRequest(q)
 	if x.backend == nil {
 		c.keep(rest)
 		c.reply(x.action.Reply)
@@ -324,7 +325,7 @@ func (c *client) sendOver(s *server, out []byte) bool {
 	s.state = serverWaiting
 	s.reused, s.spoke = true, false
 	x.rec.server.Reused.Inc()
-	c.reached()
+	c.reached(0)
 	x.req = w.retain(x.req, out)
 	if w.write(&s.conn, out) == ioOK {
 		return true

@@ -93,7 +93,7 @@ func (s *socket) accept() bool {
 			loop.Reset(fd)
 			return true
 		}
-		s.w.newClient(s.listener, s.front, fd, addr.Addr())
+		s.w.newClient(s.listener, s.front, fd, addr)
 		return true
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 		// The connection stays in the queue. To be told of it again and again would help nobody.

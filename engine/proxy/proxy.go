@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skeinlb/skein/engine/accesslog"
 	"github.com/skeinlb/skein/engine/h1"
 	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
@@ -29,6 +30,7 @@ type Sticky interface {
 // Shared is what the workers of an engine have in common. It is immutable once they run.
 type Shared struct {
 	Sticky  Sticky                                          // nil: none
+	Log     *accesslog.Log                                  // nil: none
 	Failure func(backend, server string, kind plan.Failure) // see failure; nil: nobody listens; called on a loop
 	Suspect func(backend string, live *plan.Live)           // a server has failed too often in a row; called on a loop
 	Workers []*Worker
@@ -71,6 +73,8 @@ type Worker struct {
 	draining     bool
 	holding      holding
 
+	lines lines
+
 	dateText [len(http.TimeFormat)]byte
 	dateDue  int64
 
@@ -101,6 +105,12 @@ func New(id int, shared *Shared, progress *atomic.Uint64) (*Worker, error) {
 	}
 	w.holding.w, w.holding.timer.Owner = w, &w.holding
 	var err error
+	log := shared.Log
+	if log == nil {
+		log = accesslog.New(accesslog.Options{Loops: id + 1})
+	}
+	w.lines.ring = log.Ring(id)
+	w.lines.timer.Owner = logFlusher{w}
 	w.loop, err = loop.New(loop.Options{Progress: progress, After: w.after})
 	return w, err
 }
@@ -110,7 +120,7 @@ func (w *Worker) Run() { w.loop.Run() }
 
 // Stop ends Run. Any goroutine may call it; what is still open is closed before Run returns.
 func (w *Worker) Stop() {
-	if !w.loop.Post(func() { w.closeAll(); w.loop.Stop() }) {
+	if !w.loop.Post(func() { w.closeAll(); w.lines.ring.Flush(); w.loop.Stop() }) {
 		w.loop.Stop()
 	}
 }

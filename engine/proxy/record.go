@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"github.com/skeinlb/skein/engine/accesslog"
 	"github.com/skeinlb/skein/engine/plan"
 )
 
@@ -18,10 +19,17 @@ type record struct {
 	queueing  int64 // it began to wait for a place
 	queued    int64 // and how long it waited, in all
 	dialing   int64 // the last connection to a server was begun
+	connect   int64 // how long that took; 0: one was at hand
 	connected int64 // the connection was there, new or not
 	answered  int64 // the response's head was complete
 
 	in, out int64 // bytes from and to the client
+
+	// For the access log.
+	log   *accesslog.Settings // in force when it began; nil: not logged
+	text  []byte              // parts of the request; on loan
+	parts [3 + accesslog.MaxHeaders]uint16
+	ahead uint16 // clients in the queue when it was entered
 
 	// Of this loop; nil before the exchange has one.
 	backend, server *plan.Counters
@@ -31,6 +39,9 @@ type record struct {
 func (c *client) open(first int64) {
 	r := &c.x.rec
 	r.open = true
+	if c.front.Log {
+		r.log = c.w.lines.ring.Settings()
+	}
 	r.first, r.ready = first, c.w.loop.Now()
 	if c.x.backend != nil {
 		r.backend = c.x.backend.Stats.Loop(c.w.id)
@@ -62,6 +73,8 @@ func (c *client) phase(kind plan.Failure) plan.Phase {
 	x := &c.x
 	s := x.srv
 	switch {
+	case kind == plan.ClientMalformed:
+		return plan.PhaseRequest
 	case c.state == clientStream:
 		return plan.PhaseData
 	case x.waiting || kind == plan.QueueTimeout || kind == plan.QueueFull:
@@ -99,12 +112,17 @@ func (c *client) conclude() {
 	if r.answered != 0 && r.server != nil {
 		front.Took(plan.SpanResponse, r.answered-r.connected, r.backend, r.server)
 	}
+	if r.log != nil {
+		c.log(now)
+	}
 }
 
 // enterQueue and leaveQueue note how long an exchange waits.
-func (c *client) enterQueue() {
-	c.x.rec.queueing = c.w.loop.Now()
-	c.x.rec.backend.Waits(1)
+func (c *client) enterQueue(ahead int) {
+	r := &c.x.rec
+	r.queueing = c.w.loop.Now()
+	r.ahead = uint16(ahead)
+	r.backend.Waits(1)
 }
 
 func (c *client) leaveQueue() {
@@ -117,13 +135,15 @@ func (c *client) leaveQueue() {
 // dialed notes that a new connection to the server is there.
 func (c *client) dialed() {
 	r := &c.x.rec
-	r.server.Took(plan.SpanConnect, c.w.loop.Now()-r.dialing, r.backend)
-	c.reached()
+	d := c.w.loop.Now() - r.dialing
+	r.server.Took(plan.SpanConnect, d, r.backend)
+	c.reached(d)
 }
 
 // reached notes that the exchange has a connection, new or not, over which it sends what there is of the request.
-func (c *client) reached() {
+func (c *client) reached(took int64) {
 	r := &c.x.rec
+	r.connect = took
 	r.connected = c.w.loop.Now()
 	r.server.BytesIn.Add(uint64(r.in))
 }

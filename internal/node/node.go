@@ -76,12 +76,13 @@ type Node struct {
 	log     *slog.Logger
 	started time.Time
 
-	machine *state.Machine
-	cluster *cluster.Cluster
-	guard   Guard
-	engine  Engine // nil on a witness
-	checker *healthcheck.Checker
-	admin   net.Listener
+	machine   *state.Machine
+	cluster   *cluster.Cluster
+	guard     Guard
+	engine    Engine // nil on a witness
+	reopenLog func() // nil on a witness
+	checker   *healthcheck.Checker
+	admin     net.Listener
 
 	addresses func() []netip.Addr // of the host; nil: it has none of its own
 
@@ -133,14 +134,14 @@ func (n *Node) openEdges(o Options) error {
 		n.engine = o.Engine(n.machine)
 	default:
 		e, err := engine.New(engine.Options{
-			Loops: runtime.NumCPU(),
-			Log:   o.Log.With("part", "engine"), Sticky: n.machine.Tables(), Progress: progress, Failure: n.trafficFailed, FreeBind: true,
+			Loops: runtime.NumCPU(), Node: o.Config.Name,
+			Log: o.Log.With("part", "engine"), Sticky: n.machine.Tables(), Progress: progress, Failure: n.trafficFailed, FreeBind: true,
 		})
 		if err != nil {
 			n.guard.Close()
 			return err
 		}
-		n.engine = e
+		n.engine, n.reopenLog = e, e.ReopenLog
 	}
 	return nil
 }
@@ -200,6 +201,13 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	wg.Wait()
 	n.guard.Close() // after the loops: they stamp their progress in memory that it gives back
 	return errors.Join(err, n.cluster.Close())
+}
+
+// ReopenLog has the access log's file be opened anew, after it was moved away.
+func (n *Node) ReopenLog() {
+	if n.reopenLog != nil {
+		n.reopenLog()
+	}
 }
 
 // Snapshot writes the replicated state beside the log now. It happens by itself when it is due; this is for whoever wants to choose

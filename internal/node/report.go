@@ -162,6 +162,11 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 		add(api.Critical, "mend the cause, then `skein show > FILE; skein apply FILE` makes this node try again",
 			"revision %d is not in force here: %s", running.Tried, running.Error)
 	}
+	if n.engine != nil {
+		if log := n.engine.Stats().Log; log.Problem != "" {
+			add(api.Warning, "mend the cause: it is tried again every second", "the access log is not written: %s; %d lines are lost", log.Problem, log.Dropped)
+		}
+	}
 	if !guard.Connected {
 		add(api.Critical, "see guard.log in the data directory", "no guard: this node can hold no address: %s", guard.Problem)
 	} else if n.conf.Role == config.Balancer && len(view.Scope.VIPs) > 0 && guard.Gate != "" && guard.Gate != "nftables" {

@@ -39,9 +39,12 @@ type CertificateFiles struct {
 // OpenSingle reads the file and prepares to serve it. The diagnostics are the file's mistakes, warnings included.
 func OpenSingle(file string, certs []CertificateFiles, log *slog.Logger) (*Single, config.Diagnostics, error) {
 	s := &Single{file: file, certs: certs, log: log, checker: healthcheck.New(log.With("part", "check")), tables: sticky.New()}
-	var err error
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask for the host's name: %w", err)
+	}
 	s.engine, err = engine.New(engine.Options{
-		Log: log.With("part", "engine"), Sticky: s.tables,
+		Node: host, Log: log.With("part", "engine"), Sticky: s.tables,
 		Failure: func(backend, server string, _ engine.Failure) {
 			s.checker.Failed(healthcheck.Key{Backend: backend, Server: server})
 		},
@@ -114,6 +117,9 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 	defer s.mu.Unlock()
 	return diags, s.tables.Configure(state.ScopeOf(c).Tables)
 }
+
+// ReopenLog has the access log's file be opened anew, after it was moved away.
+func (s *Single) ReopenLog() { s.engine.ReopenLog() }
 
 // Listeners are the addresses that are served.
 func (s *Single) Listeners() []engine.Listener { return s.engine.Listeners() }

@@ -1,4 +1,9 @@
 # Every block and every attribute once, none at its default.
+log {
+  format  = "haproxy"
+  to      = "/var/log/skein/access.log"
+  headers = ["User-Agent", "Referer"]
+}
 vip "public" {
   address   = ["192.0.2.10/24", "192.0.2.11/24"]
   interface = "eth0"
@@ -24,6 +29,7 @@ frontend "shop" {
   trusted = "proxies"
   vip  = ["public", "inside"]
   http = [80, 8080]
+  log  = false
   timeouts {
     headers = "5s"
     client  = "30s"
