@@ -141,7 +141,7 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		MinRate:   c.MinRate,
 		Log:       !c.NoLog,
 		Stats:     new(Stats),
-		hosts:     newHostIndex(c.Routes),
+		index:     newIndex(c.Routes),
 		Trusted:   p.named(c.Trusted),
 		allow:     p.named(c.Allow),
 		deny:      p.named(c.Deny),
@@ -174,13 +174,12 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		fixed("max-forwards", 200, "", ""),
 		fixed("max-forwards", 405, "Allow: OPTIONS\r\n", "405 Method Not Allowed: TRACE is not answered here\n"),
 	}
-	for i, cr := range c.Routes {
+	for _, cr := range c.Routes {
 		r, err := p.compileRoute(c, cr)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("route %q: %w", cr.Name, err))
 		}
 		f.routes = append(f.routes, r)
-		f.order = append(f.order, int32(i))
 	}
 	return f, errs
 }

@@ -27,8 +27,7 @@ type Frontend struct {
 	TLS     *config.FrontendTLS // nil: nowhere
 
 	routes   []route
-	hosts    *hostIndex // nil: no route looks at the host
-	order    []int32    // 0..len(routes)-1: what to look at without an index
+	index    *index
 	fallback *Action
 	last     [2]*Action // of OPTIONS and TRACE that may go no further
 }
@@ -51,6 +50,7 @@ type Scratch struct {
 	query  []byte // room for a decoded query parameter
 	lower  []byte // room for a value in lower case
 	names  [256]byte
+	found  [][]int32 // lists of routes, see index
 }
 
 // route is one compiled route: it matches when every test does.
@@ -78,12 +78,9 @@ func (f *Frontend) Route(q *h1.Request, client netip.Addr, s *Scratch) *Action {
 		}
 	}
 	s.host = bytes.TrimSuffix(s.host, []byte{'.'})
-	order := f.order
-	if f.hosts != nil {
-		order = f.hosts.find(s.host)
-	}
+	f.index.find(s, q.Path)
 next:
-	for _, i := range order {
+	for i := s.next(); i >= 0; i = s.next() {
 		for _, matches := range f.routes[i].tests {
 			if !matches(s) {
 				continue next
@@ -92,98 +89,4 @@ next:
 		return f.routes[i].action
 	}
 	return f.fallback
-}
-
-// hostIndex has, for every host that a route names, the routes that can match it, in written order.
-type hostIndex struct {
-	exact    map[string][]int32
-	below    map[string][]int32 // by "example.com" for "*.example.com"
-	anywhere []int32            // the routes that name no host
-}
-
-func newHostIndex(routes []*config.Route) *hostIndex {
-	x := &hostIndex{exact: map[string][]int32{}, below: map[string][]int32{}}
-	named := false
-	for _, r := range routes {
-		for _, h := range r.Hosts {
-			named = true
-			if suffix, ok := wildcard(h); ok {
-				x.below[suffix] = nil
-			} else {
-				x.exact[h] = nil
-			}
-		}
-	}
-	if !named {
-		return nil
-	}
-	for i, r := range routes {
-		i := int32(i)
-		if len(r.Hosts) == 0 {
-			x.anywhere = append(x.anywhere, i)
-			x.addWhere(i, func(string) bool { return true })
-		}
-		for _, h := range r.Hosts {
-			if suffix, ok := wildcard(h); ok {
-				x.addWhere(i, func(key string) bool { return isBelow(key, suffix) })
-				add(x.below, suffix, i)
-			} else {
-				add(x.exact, h, i)
-			}
-		}
-	}
-	return x
-}
-
-// addWhere enters a route under every key that fits. Whatever host looks under a suffix is below all that the suffix is below.
-func (x *hostIndex) addWhere(route int32, fits func(key string) bool) {
-	for _, m := range []map[string][]int32{x.exact, x.below} {
-		for key := range m {
-			if fits(key) {
-				add(m, key, route)
-			}
-		}
-	}
-}
-
-// add enters a route under a key once. Routes come in written order.
-func add(m map[string][]int32, key string, route int32) {
-	if l := m[key]; len(l) == 0 || l[len(l)-1] != route {
-		m[key] = append(l, route)
-	}
-}
-
-// wildcard takes "*.example.com" apart.
-func wildcard(host string) (suffix string, ok bool) {
-	if len(host) > 2 && host[0] == '*' && host[1] == '.' {
-		return host[2:], true
-	}
-	return "", false
-}
-
-// isBelow reports whether host is a name below suffix.
-func isBelow(host, suffix string) bool {
-	n := len(host) - len(suffix)
-	return n > 1 && host[n-1] == '.' && host[n:] == suffix
-}
-
-// find returns the routes that can match a host.
-func (x *hostIndex) find(host []byte) []int32 {
-	if order, ok := x.exact[string(host)]; ok {
-		return order
-	}
-	for len(x.below) > 0 {
-		i := bytes.IndexByte(host, '.')
-		if i < 0 {
-			break
-		}
-		host = host[i+1:]
-		if i == 0 {
-			continue
-		}
-		if order, ok := x.below[string(host)]; ok {
-			return order
-		}
-	}
-	return x.anywhere
 }

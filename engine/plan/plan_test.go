@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -296,45 +294,6 @@ func TestReplySuitsTheRequest(t *testing.T) {
 	}
 }
 
-// The index by host finds the route that trying them one by one would find.
-func TestHostIndexAgreesWithTheListOfRoutes(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	labels := []string{"a", "b", "c"}
-	name := func() string {
-		return strings.Join([]string{pick(r, labels), pick(r, labels), pick(r, labels), "x"}[r.IntN(4):], ".")
-	}
-	for range 300 {
-		var routes []*config.Route
-		for range 1 + r.IntN(8) {
-			var hosts []string
-			for range r.IntN(4) {
-				hosts = append(hosts, pick(r, []string{"", "*."})+name())
-			}
-			routes = append(routes, &config.Route{Hosts: hosts})
-		}
-		x := newHostIndex(routes)
-		if x == nil {
-			continue
-		}
-		for range 20 {
-			host := name()
-			var want []int32
-			for i, c := range routes {
-				fits := len(c.Hosts) == 0
-				for _, h := range c.Hosts {
-					fits = fits || h == host || h[0] == '*' && strings.HasSuffix(host, h[1:])
-				}
-				if fits {
-					want = append(want, int32(i))
-				}
-			}
-			if got := x.find([]byte(host)); !slices.Equal(got, want) {
-				t.Fatalf("host %s: routes %v, want %v", host, got, want)
-			}
-		}
-	}
-}
-
 func TestRouteDoesNotAllocate(t *testing.T) {
 	src, err := os.ReadFile("testdata/routes/shop.txt")
 	if err != nil {
@@ -350,26 +309,5 @@ func TestRouteDoesNotAllocate(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { f.Route(q, client, &s) }); n != 0 {
 		t.Errorf("%v allocations per request, want none", n)
-	}
-}
-
-func BenchmarkRoute(b *testing.B) {
-	client := netip.MustParseAddr("203.0.113.9")
-	for _, n := range []int{1, 10, 1000} {
-		b.Run(fmt.Sprintf("hosts=%d", n), func(b *testing.B) {
-			var text strings.Builder
-			text.WriteString("frontend \"f\" {\n  bind = [\"127.0.0.1\"]\n  http = 8080\n")
-			for i := range n {
-				fmt.Fprintf(&text, "  route \"r%d\" {\n host = \"h%d.example.com\"\n path = \"/v1/*\"\n backend = \"b\"\n }\n", i, i)
-			}
-			text.WriteString("}\nbackend \"b\" {\n  server \"s\" { address = \"198.18.1.1:80\" }\n}\n")
-			f := compile(b, text.String(), nil).Frontends[0]
-			q := request(b, fmt.Sprintf("GET h%d.example.com /v1/a", n-1))
-			var s Scratch
-			b.ReportAllocs()
-			for b.Loop() {
-				f.Route(q, client, &s)
-			}
-		})
 	}
 }
