@@ -15,6 +15,7 @@ type Config struct {
 	Text      []byte // the source, byte for byte
 	VIPs      []*VIP
 	Lists     []*List
+	Limits    []*Limit
 	Frontends []*Frontend
 	Backends  []*Backend
 	Log       *Log // nil: no access log
@@ -77,6 +78,8 @@ type Frontend struct {
 	Timeouts        FrontendTimeouts
 	MinRate         MinRate // HTTP only
 	NoLog           bool    // log = false: keeps its requests out of the access log
+	Caps            Caps
+	Limits          []string // names; all of them bound each client
 
 	// Names of lists.
 	Allow   []string // who else connects is refused; empty: nobody is
@@ -137,6 +140,34 @@ type MinRate struct {
 	Grace    time.Duration // before it is measured, and for how long at a time
 }
 
+// Caps bound what a frontend takes on. All but Connections are for HTTP.
+type Caps struct {
+	Connections int   // open at once on each node; 0: any number
+	Requests    int   // on one connection; 0: any number
+	Head        int   // bytes of a request's head
+	Headers     int   // fields of it
+	Body        int64 // bytes of a request's body; 0: any number
+}
+
+// Limit bounds what one client may do on one node.
+type Limit struct {
+	Name        string
+	Key         StickyKey // what a client is known by
+	Connections int       // open at once; 0: any number
+	Rate        Rate      // of requests, or of connections for TCP; the zero Rate: any
+	Burst       int       // requests that may come at once
+	Status      int       // of the answer to what is too much
+	IPv6Prefix  int       // addresses that share a prefix of this length are one client
+	Size        int       // clients that are remembered; the oldest go first
+	Pos         Pos
+}
+
+// Rate is so many in so much time.
+type Rate struct {
+	Count int
+	Per   time.Duration // a second, minute or hour
+}
+
 // List is a set of addresses. What an operator adds and takes away at run time outranks it.
 type List struct {
 	Name  string
@@ -179,6 +210,7 @@ type Route struct {
 	Redirect *Redirect
 	Respond  *Respond
 
+	Limits          []string // names; on top of the frontend's
 	RequestHeaders  HeaderEdits
 	ResponseHeaders HeaderEdits
 	Pos             Pos

@@ -101,7 +101,7 @@ type object struct {
 // attribute has the value "" when it is not set.
 type attribute struct{ name, value string }
 
-// objects flattens a configuration, in written order: the log, VIPs, lists, frontends each with its routes, backends each with its servers.
+// objects flattens a configuration, in written order: the log, VIPs, lists, limits, frontends each with its routes, backends each with its servers.
 func objects(c *Config) []object {
 	if c == nil {
 		return nil
@@ -120,6 +120,9 @@ func objects(c *Config) []object {
 	}
 	for _, l := range c.Lists {
 		all = append(all, describeList(l))
+	}
+	for _, l := range c.Limits {
+		all = append(all, describeLimit(l))
 	}
 	for _, f := range c.Frontends {
 		all = append(all, describeFrontend(f))
@@ -156,6 +159,7 @@ func describeFrontend(f *Frontend) object {
 		{"log", yes(!f.NoLog)},
 	}}
 	o.attrs = append(o.attrs, describeTLS(f)...)
+	o.attrs = append(o.attrs, describeCaps(f)...)
 	o.attrs = append(o.attrs, describeEdits(f.RequestHeaders, f.ResponseHeaders)...)
 	return o
 }
@@ -180,7 +184,7 @@ func describeRoute(f *Frontend, r *Route) object {
 	o := object{fmt.Sprintf("frontend %s route %s", quote(f.Name), quote(r.Name)), action, []attribute{
 		{"host", join(r.Hosts)}, {"path", join(r.Paths)}, {"method", join(r.Methods)},
 		{"header", describePairs(r.Headers)}, {"query", describePairs(r.Queries)}, {"cookie", describePairs(r.Cookies)},
-		{"when", when}, {"action", action},
+		{"when", when}, {"limit", strings.Join(r.Limits, ", ")}, {"action", action},
 	}}
 	o.attrs = append(o.attrs, describeEdits(r.RequestHeaders, r.ResponseHeaders)...)
 	return o

@@ -40,6 +40,8 @@ type Node struct {
 	Interface string     // where VIPs go; "": the one whose subnet contains the address
 	Role      Role
 
+	MaxConnections int // of clients, at once; 0: as many as there are descriptors
+
 	// Heartbeat are further addresses of this host at which its guard is heard, each on a link of its own. The first ones of all nodes
 	// belong to one network, and so do the second ones.
 	Heartbeat []netip.Addr
@@ -103,6 +105,9 @@ func (p *parser) node() *Node {
 	}
 	if e := b.attr("heartbeat"); e != nil {
 		n.Heartbeat = p.heartbeat(e, n.Advertise)
+	}
+	if e := b.attr("max_connections"); e != nil {
+		n.MaxConnections, _ = p.integer(e, `"max_connections"`, 0, maxCap)
 	}
 	b.refuse("pair", `add a third node for the vote, any small box will do: role = "witness" in its node.hcl`)
 	for _, word := range []string{"vip", "frontend", "backend", "defaults", "log"} {

@@ -32,6 +32,7 @@ type parser struct {
 	references []reference
 	listeners  []listener
 	explicit   []explicit
+	limited    []limited
 	groups     map[string]ranking // by group
 	hashed     []hashed
 }
@@ -50,6 +51,7 @@ func newParser(file string, src []byte) *parser {
 type defaults struct {
 	frontend FrontendTimeouts
 	minRate  MinRate
+	caps     Caps
 	backend  BackendTimeouts
 	balance  Balance
 	retries  Retries
@@ -75,6 +77,7 @@ func factory() defaults {
 			Handshake: 10 * time.Second, // as for a head: two round trips, and a lost packet or two
 		},
 		minRate: MinRate{Request: 500, Response: 500, Grace: 5 * time.Second}, // a tenth of what a bad phone link carries
+		caps:    Caps{Head: 32 << 10, Headers: 128},
 		backend: BackendTimeouts{
 			Connect:  5 * time.Second,  // survives one lost SYN (1 s) and a second one (2 s more)
 			Response: 60 * time.Second, // the longest that a person waits for a page
@@ -93,13 +96,12 @@ func (p *parser) run() *Config {
 		return nil
 	}
 	top := &body{source: p.source, kind: "file", what: "the configuration", body: tree, header: tree.SrcRange}
-	for _, name := range []string{"vip", "list", "frontend", "backend", "defaults"} {
+	for _, name := range []string{"vip", "list", "limit", "frontend", "backend", "defaults"} {
 		top.all(name)
 	}
 	if l := top.plain("log"); l != nil {
 		p.log(l)
 	}
-	top.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
 	top.misplaced("certificate", "certificates do not stand in the configuration",
 		"import it with `skein cert import NAME FILE...`, and name it in a frontend: certificates = [\"NAME\"]")
 	for _, word := range []string{"name", "data_dir", "advertise", "port", "interface", "role", "pair"} {
@@ -115,6 +117,8 @@ func (p *parser) run() *Config {
 			p.vip(c)
 		case "list":
 			p.list(c)
+		case "limit":
+			p.limit(c)
 		case "frontend":
 			p.frontend(c)
 		case "backend":
@@ -133,6 +137,7 @@ func (p *parser) readDefaults(c *hclsyntax.Block) {
 	d := &p.defaults
 	p.balance(b, &d.balance, false)
 	p.minRate(b, &d.minRate)
+	p.caps(b, &d.caps, true)
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "defaults timeouts"
 		t.frontendTimeouts(&d.frontend, true)

@@ -203,7 +203,7 @@ func (p *parser) stickyCookie(b *body) *StickyCookie {
 func (p *parser) stickyTable(b *body) *StickyTable {
 	s := &StickyTable{TTL: stickyTTL, Size: stickySize}
 	if e := b.attr("key"); e != nil {
-		s.Key = p.stickyKey(e)
+		s.Key = p.stickyKey(e, "a sticky table")
 	} else {
 		p.errorf(b.header, `write key = client, or key = header["x-session"]`, "%s has no key", b.what)
 	}
@@ -220,7 +220,7 @@ func (p *parser) stickyTable(b *body) *StickyTable {
 	return s
 }
 
-func (p *parser) stickyKey(e hclsyntax.Expression) StickyKey {
+func (p *parser) stickyKey(e hclsyntax.Expression, of string) StickyKey {
 	if v, isString, _ := p.literal(e); isString {
 		p.errorf(e.Range(), "write it without quotes: key = client", "%q is a string, not a part of a request", v)
 		return StickyKey{}
@@ -235,7 +235,7 @@ func (p *parser) stickyKey(e hclsyntax.Expression) StickyKey {
 			return StickyKey{Source: o.Field.String(), Name: o.Name}
 		}
 	}
-	p.errorf(e.Range(), `one of client, header["x"], cookie["x"], query["x"]`, "%s cannot be the key of a sticky table", o)
+	p.errorf(e.Range(), `one of client, header["x"], cookie["x"], query["x"]`, "%s cannot be the key of %s", o, of)
 	return StickyKey{}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 func (p *parser) frontend(c *hclsyntax.Block) {
-	f := &Frontend{Name: p.name(c, "shop"), Timeouts: p.defaults.frontend, MinRate: p.defaults.minRate, Pos: p.pos(c.DefRange())}
+	f := &Frontend{Name: p.name(c, "shop"), Timeouts: p.defaults.frontend, MinRate: p.defaults.minRate, Caps: p.defaults.caps, Pos: p.pos(c.DefRange())}
 	b := p.read(c, fmt.Sprintf("frontend %q", f.Name))
 	p.ranges[f] = b.header
 	note := listener{frontend: f}
@@ -41,7 +41,6 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 	f.Backend = p.backendName(b)
 	p.redirectHTTPS(b, f)
 	b.refuse("udp", "use http or tcp")
-	b.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
 	b.refuse("proxy_protocol", "the servers see the client in X-Forwarded-For (http)")
 
 	if e := b.attr("log"); e != nil {
@@ -50,6 +49,11 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 		}
 	}
 	http := f.Mode != TCP
+	p.caps(b, &f.Caps, http)
+	f.Limits = p.limits(b)
+	if !http {
+		f.Caps = Caps{Connections: f.Caps.Connections}
+	}
 	f.Allow, f.Deny = p.lists(b, "allow"), p.lists(b, "deny")
 	if t := b.plain("timeouts"); t != nil {
 		t.kind = "frontend timeouts"
@@ -74,7 +78,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 			p.errorf(b.header, `write backend = "NAME", or a route`, "%s leads nowhere", b.what)
 		}
 	} else {
-		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate", "trusted"} {
+		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate", "trusted", "max_requests", "max_head", "max_headers", "max_body"} {
 			b.misplaced(word, fmt.Sprintf("%q needs http, and %s speaks tcp", word, b.what), "tcp is passed on as it comes, to one backend")
 		}
 		if !b.has("backend") {

@@ -31,7 +31,7 @@ func (p *parser) route(f *Frontend, c *hclsyntax.Block, names map[string]hcl.Ran
 			p.errorf(rng, "no server sees the request", `"request_headers" means nothing in a route that answers by itself`)
 		})
 	}
-	b.refuse("limit", "limit the rate in the servers, or with nftables on the hosts")
+	r.Limits = p.limits(b)
 	b.misplaced("list", "a route has no list", `write when = in_list(client, "NAME")`)
 	b.refuse("rewrite", "servers see the path that the client sent; redirect can send the client elsewhere")
 	b.misplaced("timeouts", `"timeouts" cannot be set for a route`, "set them in the frontend or in the backend")

@@ -22,10 +22,11 @@ const (
 	toVIP target = iota
 	toBackend
 	toList
+	toLimit
 )
 
 // targets are the kinds of object that others name.
-var targets = map[string]target{"vip": toVIP, "backend": toBackend, "list": toList}
+var targets = map[string]target{"vip": toVIP, "backend": toBackend, "list": toList, "limit": toLimit}
 
 func (t target) String() string {
 	for word, to := range targets {
@@ -93,6 +94,7 @@ func (p *parser) validate() {
 	p.validateReferences()
 	p.validateListeners()
 	p.validateUses()
+	p.validateLimits()
 	if p.diags.HasErrors() {
 		return // a route whose condition is wrong would seem to match everything, a backend whose frontend is wrong to be unused
 	}
@@ -147,6 +149,11 @@ func (p *parser) validateUnused() {
 	for _, l := range p.config.Lists {
 		if !used[named{"list", l.Name}] {
 			p.warnf(p.ranges[l], "name it in a frontend's allow, deny or trusted, or in in_list(), or take it away", "list %q is used by nobody", l.Name)
+		}
+	}
+	for _, l := range p.config.Limits {
+		if !used[named{"limit", l.Name}] {
+			p.warnf(p.ranges[l], "name it in a frontend or a route: limit = \""+l.Name+"\"", "limit %q is used by nobody", l.Name)
 		}
 	}
 	for _, b := range p.config.Backends {

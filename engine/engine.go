@@ -23,12 +23,13 @@ import (
 
 // Options of an engine. The zero value is useful.
 type Options struct {
-	Loops    int              // 0: one for each processor
-	Log      *slog.Logger     // nil: nothing is logged
-	Sticky   Sticky           // nil: backends with a sticky table balance every client anew
-	Progress []*atomic.Uint64 // one for each loop, see loop.Options; nil: none
-	Node     string           // its name, for the access log
-	FreeBind bool             // listen on addresses that are not on this host (yet)
+	Loops          int              // 0: one for each processor
+	Log            *slog.Logger     // nil: nothing is logged
+	Sticky         Sticky           // nil: backends with a sticky table balance every client anew
+	Progress       []*atomic.Uint64 // one for each loop, see loop.Options; nil: none
+	Node           string           // its name, for the access log
+	FreeBind       bool             // listen on addresses that are not on this host (yet)
+	MaxConnections int              // clients at once; 0: as many as there are descriptors
 
 	// Failure, when set, hears of every connection to a server that did not come about, on a loop: it must not block.
 	Failure func(backend, server string, kind Failure)
@@ -92,12 +93,15 @@ func New(o Options) (*Engine, error) {
 		base: time.Now(), suspects: make(chan suspect, maxSuspects), stirred: make(chan struct{}, 1),
 	}
 	e.access = accesslog.New(accesslog.Options{Node: o.Node, Loops: o.Loops, Log: o.Log})
-	shared := &proxy.Shared{Sticky: o.Sticky, Failure: o.Failure, Log: e.access, Suspect: func(backend string, live *plan.Live) {
+	shared := &proxy.Shared{
+		Sticky: o.Sticky, Failure: o.Failure, Log: e.access, Start: e.base, Descriptors: descriptors(), MaxConnections: o.MaxConnections,
+	}
+	shared.Suspect = func(backend string, live *plan.Live) {
 		select {
 		case e.suspects <- suspect{backend, live}:
 		default:
 		}
-	}}
+	}
 	for i := range o.Loops {
 		var progress *atomic.Uint64
 		if o.Progress != nil {
@@ -252,6 +256,7 @@ func (e *Engine) Apply(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("apply a configuration: %w", err)
 	}
+	e.countDescriptors()
 	e.evict(next)
 	e.log.Info("configuration in force", "frontends", len(next.Frontends), "backends", len(next.Backends),
 		"listeners", len(e.listeners), "opened", len(opened), "closed", len(gone))

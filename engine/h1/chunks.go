@@ -5,7 +5,8 @@ import "strconv"
 // Chunks copies a chunked body in canonical form: no extensions, no trailers, sizes without leading zeros, CR LF everywhere.
 // Its zero value is at the start of a body.
 type Chunks struct {
-	Raw bool // emit the data alone, for a body that ends with its connection
+	Raw  bool  // emit the data alone, for a body that ends with its connection
+	Data int64 // bytes of chunk data consumed so far
 
 	state    chunkState
 	digits   uint8
@@ -65,6 +66,7 @@ func (c *Chunks) Skip(n int64) {
 	if c.state != inData || n > c.size {
 		panic("h1: skipped more than is pending")
 	}
+	c.Data += n
 	if c.size -= n; c.size == 0 {
 		c.state = atDataCR
 	}
@@ -80,6 +82,7 @@ func (c *Chunks) Copy(dst, src []byte) (out []byte, n int, err Error) {
 			k := int(min(int64(len(src)-i), c.size))
 			dst = append(dst, src[i:i+k]...)
 			i += k
+			c.Data += int64(k)
 			if c.size -= int64(k); c.size == 0 {
 				c.state = atDataCR
 			}

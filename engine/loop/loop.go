@@ -51,9 +51,10 @@ type Loop struct {
 	now    int64 // nanoseconds since base, taken once per iteration
 	woke   int64 // when the last wait or nap ended
 	pipes  []*Pipe
-	more   bool // After has more to do
-	sleepy bool // the last wait was long: leave the processor to others during the next one
-	spin   int  // fruitless polls that are worth it before blocking
+	open   atomic.Int64 // pipes; any goroutine reads it
+	more   bool         // After has more to do
+	sleepy bool         // the last wait was long: leave the processor to others during the next one
+	spin   int          // fruitless polls that are worth it before blocking
 
 	stop atomic.Bool
 	load Load
@@ -133,7 +134,7 @@ func (l *Loop) Run() {
 	l.closed = true
 	l.mu.Unlock()
 	l.runMail()
-	l.dropPipes()
+	l.DropPipes()
 	l.poll.close()
 	Close(l.wakefd)
 }

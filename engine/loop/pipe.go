@@ -26,6 +26,7 @@ func (l *Loop) Pipe() *Pipe {
 	if unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return nil
 	}
+	l.open.Add(1)
 	p := &Pipe{R: fds[0], W: fds[1], Size: 64 << 10}
 	// Beyond the user's soft limit on pipe pages an unprivileged process gets no large pipe; the small one works, more slowly.
 	if n, err := unix.FcntlInt(uintptr(p.W), unix.F_SETPIPE_SZ, PipeSize); err == nil {
@@ -37,17 +38,27 @@ func (l *Loop) Pipe() *Pipe {
 // PutPipe gives a pipe back. One that still holds bytes is closed, since nobody may ever read them.
 func (l *Loop) PutPipe(p *Pipe) {
 	if p.Held > 0 || len(l.pipes) >= maxPooled {
-		Close(p.R)
-		Close(p.W)
+		l.closePipe(p)
 		return
 	}
 	l.pipes = append(l.pipes, p)
 }
 
-func (l *Loop) dropPipes() {
+// Pipes returns how many pipes there are, those in use and those kept. Any goroutine may call it.
+func (l *Loop) Pipes() int64 { return l.open.Load() }
+
+// DropPipes closes the pipes that are kept, and returns how many there were.
+func (l *Loop) DropPipes() int {
+	n := len(l.pipes)
 	for _, p := range l.pipes {
-		Close(p.R)
-		Close(p.W)
+		l.closePipe(p)
 	}
 	l.pipes = nil
+	return n
+}
+
+func (l *Loop) closePipe(p *Pipe) {
+	Close(p.R)
+	Close(p.W)
+	l.open.Add(-1)
 }

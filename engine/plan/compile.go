@@ -18,7 +18,7 @@ func Compile(c *config.Config, old *Plan) (*Plan, error) {
 	if old == nil {
 		old = &Plan{}
 	}
-	p.lists = compileLists(c, old)
+	p.lists, p.limits = compileLists(c, old), compileLimits(c, old)
 	live := old.lives()
 	var errs []error
 	for _, cb := range c.Backends {
@@ -140,6 +140,8 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 		Timeouts:  c.Timeouts,
 		MinRate:   c.MinRate,
 		Log:       !c.NoLog,
+		Caps:      c.Caps,
+		Head:      h1.Limits{Head: c.Caps.Head, Fields: c.Caps.Headers},
 		Stats:     new(Stats),
 		index:     newIndex(c.Routes),
 		Trusted:   p.named(c.Trusted),
@@ -148,6 +150,14 @@ func (p *Plan) compileFrontend(c *config.Frontend) (f *Frontend, errs []error) {
 	}
 	if f.TLS = c.TLS; c.TLS != nil && c.TLS.Redirect {
 		f.ToHTTPS = c.TLS.Ports[0]
+	}
+	for _, l := range p.bounds(c.Limits) {
+		if l.CountsConnections() {
+			f.Places = l
+		}
+		if l.interval > 0 {
+			f.Limits = append(f.Limits, l)
+		}
 	}
 	if c.Backend != "" {
 		if f.Backend = p.backends[c.Backend]; f.Backend == nil {
@@ -196,6 +206,7 @@ func (p *Plan) compileRoute(f *config.Frontend, c *config.Route) (route, error) 
 		Name:     c.Name,
 		Request:  h1.CompileEdits(f.RequestHeaders, c.RequestHeaders),
 		Response: h1.CompileEdits(f.ResponseHeaders, c.ResponseHeaders),
+		Limits:   p.bounds(c.Limits),
 	}
 	switch {
 	case c.Redirect != nil:

@@ -34,6 +34,9 @@ const (
 	HandshakeRefused                // TLS: too many at once
 	NoCertificate                   // TLS: none for the name that the client asked for
 	ClientAlert                     // TLS: the client said no, to the certificate for example
+	RateLimit                       // more requests than a limit allows, or more connections of TCP
+	ConnectionLimit                 // more connections at once than a limit allows its client
+	BodyTooLarge                    // a request's body beyond max_body
 
 	NumFailures // the length of an array that counts by Failure
 )
@@ -74,6 +77,9 @@ var failures = [NumFailures]struct {
 	HandshakeRefused: {"handshake_refused", 'R'},
 	NoCertificate:    {"no_certificate", 'P'},
 	ClientAlert:      {"client_alert", 'C'},
+	RateLimit:        {"rate_limit", 'P'},
+	ConnectionLimit:  {"connection_limit", 'P'},
+	BodyTooLarge:     {"body_too_large", 'P'},
 }
 
 // Connecting says that no connection to the server came about, so that nothing of a request was sent.

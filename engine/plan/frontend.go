@@ -17,6 +17,10 @@ type Frontend struct {
 	Timeouts  config.FrontendTimeouts
 	MinRate   config.MinRate
 	Log       bool // its requests and sessions are in the access log, if there is one
+	Caps      config.Caps
+	Head      h1.Limits // of requests
+	Limits    []*Limit  // of rates
+	Places    *Limit    // of connections; nil: none
 	Stats     *Stats
 	Trusted   []*List // proxies whose X-Forwarded-For is believed
 
@@ -39,6 +43,7 @@ type Action struct {
 	Reply    *Reply
 	Request  *h1.Edits // of the head to the server
 	Response *h1.Edits // of the head to the client; Reply has them already
+	Limits   []*Limit
 }
 
 // Scratch is a loop's working space for Route. Its zero value is ready.

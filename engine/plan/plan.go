@@ -23,6 +23,7 @@ type Plan struct {
 	listeners map[config.Listener]*Frontend
 	backends  map[string]*Backend
 	lists     map[string]*List
+	limits    map[string]*Limit
 }
 
 // Listener returns the frontend that listens on addr in that mode, or nil.

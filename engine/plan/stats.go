@@ -62,6 +62,17 @@ func (s *Stats) Loop(loop int) *Counters {
 	return c
 }
 
+// Open returns how many of a frontend's connections have not ended, on so many loops. Any loop may call it.
+func (s *Stats) Open(loops int) int64 {
+	open := int64(0)
+	for i := range s.loops[:loops] {
+		if c := s.loops[i].Load(); c != nil {
+			open += int64(c.Connections.Load() - c.Ended.Load())
+		}
+	}
+	return open
+}
+
 // Totals is a copy of Counters, or a sum of them.
 type Totals struct {
 	Connections, Ended, Requests, Reused, Retries, BytesIn, BytesOut, Idle, Handshakes, Resumed uint64

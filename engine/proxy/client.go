@@ -19,7 +19,10 @@ type client struct {
 	front      *plan.Frontend // pinned: per request (HTTP), per connection (TCP)
 	addr       netip.Addr     // who it is: the peer, or what a trusted proxy says of the request
 	peer       netip.Addr
-	port       uint16 // of the peer
+	port       uint16      // of the peer
+	places     *plan.Limit // where it has one; nil: nowhere
+	account    uint64      // of it there
+	surplus    bool        // it has too many connections: its first request is answered so, and its connection ends
 	timer      loop.Timer
 	pace       pace
 	state      clientState
@@ -226,7 +229,7 @@ func (c *client) readHead() {
 		if !c.incomplete {
 			c.headAt = w.loop.Now()
 		}
-		e := w.q.Parse(b[:n], w.limits)
+		e := w.q.Parse(b[:n], c.front.Head)
 		if e != h1.OK {
 			c.malformed(e)
 			return
@@ -255,6 +258,10 @@ func (c *client) awaitHead(n int) {
 	w := c.w
 	now := w.loop.Now()
 	switch {
+	case c.surplus: // it was given one read, for which nothing is kept
+		c.fail(plan.ConnectionLimit)
+		c.drop(true)
+		return
 	case n == 0 && c.served > 0:
 		if w.draining || c.listener.removed() {
 			c.drop(false)
@@ -339,7 +346,13 @@ func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip
 	c.served, c.headDue, c.incomplete, c.onHold = 0, 0, false, false
 	w.link(c)
 	c.stats().Connections.Inc()
+	c.takePlace()
 	if t := l.tls.Load(); t != nil {
+		if c.surplus { // to be told so would cost a handshake
+			c.fail(plan.ConnectionLimit)
+			c.drop(true)
+			return
+		}
 		c.fd = -1
 		c.handshake(t, fd)
 		return

@@ -158,5 +158,8 @@ func (w *Worker) Waiting() int64 { return w.waiting.Load() }
 // Pauses returns how often accepting was paused. Any goroutine may call it.
 func (w *Worker) Pauses() uint64 { return w.paused.Load() }
 
+// Pipes returns how many pipes there are for splicing. Any goroutine may call it.
+func (w *Worker) Pipes() int64 { return w.loop.Pipes() }
+
 // Load returns the loop's counters. Any goroutine may call it.
 func (w *Worker) Load() *loop.Load { return w.loop.Load() }

@@ -84,7 +84,7 @@ func (c *client) begin(rest []byte) {
 	*x = exchange{
 		minor:    q.Minor,
 		head:     string(q.Method) == "HEAD",
-		closing:  !q.KeepAlive || w.draining || c.listener.removed(),
+		closing:  !q.KeepAlive || w.draining || c.listener.removed() || c.spent(),
 		body:     q.Body,
 		bodyDone: q.Body == h1.NoBody,
 		expects:  q.Expect100,
@@ -126,6 +126,17 @@ func (c *client) begin(rest []byte) {
 	c.open(c.headAt)
 	c.took(int64(q.N))
 	c.noteRequest(q)
+	if c.surplus || c.front.Limits != nil || x.action.Limits != nil {
+		if kind := c.tooMuch(q); kind != plan.None {
+			c.keep(rest)
+			c.page(w.limitStatus, kind, h1.OK)
+			return
+		}
+	}
+	if most := c.front.Caps.Body; most > 0 && q.Body == h1.Length && q.Length > most {
+		c.bodyTooLarge()
+		return
+	}
 	if x.backend == nil {
 		c.keep(rest)
 		c.reply(x.action.Reply)
@@ -168,6 +179,10 @@ func (c *client) begin(rest []byte) {
 		}
 		rest = rest[n:]
 		x.bodyDone = x.chunks.Done()
+		if c.beyondBody() {
+			c.bodyTooLarge()
+			return
+		}
 	}
 	c.took(int64(read - len(rest)))
 	c.keep(rest)
@@ -397,6 +412,10 @@ func (c *client) sendChunks(s *server) {
 		out, used, e := x.chunks.Copy(w.out[:0], w.in[:n])
 		if e != h1.OK {
 			c.malformedBody(e)
+			return
+		}
+		if c.beyondBody() {
+			c.bodyTooLarge()
 			return
 		}
 		if x.chunks.Done() {

@@ -75,7 +75,10 @@ func (w *Worker) pump(f *flow) outcome {
 			return flowRead
 		}
 		if f.bulk && f.pipe == nil {
-			if f.pipe = w.loop.Pipe(); f.pipe == nil {
+			if !w.scarce {
+				f.pipe = w.loop.Pipe()
+			}
+			if f.pipe == nil {
 				f.bulk = false // no more descriptors: copy
 			}
 		}

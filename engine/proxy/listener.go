@@ -38,12 +38,13 @@ type socket struct {
 	front    *plan.Frontend // the last one: for what arrived before the listener was removed
 	fd       int
 	timer    loop.Timer // set while it is paused
+	paused   bool
 }
 
 // Bounds of accepting.
 const (
 	acceptBatch = 64                     // in a row, while others wait
-	acceptPause = 100 * time.Millisecond // after the process ran out of descriptors
+	acceptPause = 100 * time.Millisecond // at most, for lack of room: what is freed ends it sooner
 )
 
 // Listen begins to accept on fd, which is a socket of l's.
@@ -66,7 +67,7 @@ func (w *Worker) Unlisten(l *Listener) {
 	delete(w.sockets, l)
 	for s.accept() {
 	}
-	w.loop.StopTimer(&s.timer)
+	w.unpause(s)
 	w.loop.Forget(s.fd)
 	loop.Close(s.fd)
 }
@@ -82,32 +83,33 @@ func (s *socket) Ready(loop.Events) {
 
 // accept takes one connection and reports whether there may be more.
 func (s *socket) accept() bool {
-	fd, addr, e := loop.Accept(s.fd)
+	w := s.w
 	if f := s.listener.front.Load(); f != nil {
 		s.front = f
 	}
+	if !w.admits(s.front) {
+		s.pause()
+		return false
+	}
+	fd, addr, e := loop.Accept(s.fd)
 	switch e {
 	case 0:
 		if s.front.Guarded() && s.front.Denies(addr.Addr()) {
-			s.front.Stats.Loop(s.w.id).Failures[plan.Denied].Inc()
+			s.front.Stats.Loop(w.id).Failures[plan.Denied].Inc()
 			loop.Reset(fd)
 			return true
 		}
-		s.w.newClient(s.listener, s.front, fd, addr)
+		w.scarce = w.scarce || fd >= w.shared.Descriptors.scarceFrom()
+		w.newClient(s.listener, s.front, fd, addr)
 		return true
 	case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 		// The connection stays in the queue. To be told of it again and again would help nobody.
-		s.front.Stats.Loop(s.w.id).Failures[plan.OutOfDescriptors].Inc()
-		s.w.paused.Add(1)
-		s.w.loop.Pause(s.fd)
-		s.w.loop.SetTimer(&s.timer, s.w.loop.Now()+int64(acceptPause))
+		s.front.Stats.Loop(w.id).Failures[plan.OutOfDescriptors].Inc()
+		w.makeRoom()
+		s.pause()
 	}
 	return false
 }
 
 // Expired goes on accepting after a pause.
-func (s *socket) Expired() {
-	if s.w.loop.WatchLevel(s.fd, s) != nil {
-		s.w.loop.SetTimer(&s.timer, s.w.loop.Now()+int64(acceptPause))
-	}
-}
+func (s *socket) Expired() { s.resume() }

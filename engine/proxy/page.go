@@ -36,6 +36,12 @@ func meaning(kind plan.Failure) (before, after string) {
 		return "a server of backend ", " went down before it had answered"
 	case plan.HeadersTimeout:
 		return "the head of the request did not arrive in time", ""
+	case plan.RateLimit:
+		return "more requests came from you than are allowed", ""
+	case plan.ConnectionLimit:
+		return "you have more connections open than are allowed", ""
+	case plan.BodyTooLarge:
+		return "the body of the request is larger than is allowed", ""
 	case plan.SlowRequest:
 		return "the body of the request arrived too slowly", ""
 	case plan.ClientTimeout:
@@ -73,6 +79,10 @@ func (c *client) page(status int, kind plan.Failure, e h1.Error) {
 	out = append(append(append(out, ' '), http.StatusText(status)...), "\r\nDate: "...)
 	out = append(append(out, w.date()...), "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
 	out = append(strconv.AppendInt(out, int64(len(b)), 10), "\r\n"...)
+	if w.retryAfter > 0 {
+		out = append(strconv.AppendInt(append(out, "Retry-After: "...), w.retryAfter, 10), "\r\n"...)
+		w.retryAfter = 0
+	}
 	switch {
 	case x.closing:
 		out = append(out, "Connection: close\r\n"...)

@@ -106,6 +106,9 @@ func (p *pool) unlink(s *server) {
 func (c *client) connect(p *pool) bool {
 	w := c.w
 	fd, e := loop.Connect(p.server.Addr)
+	if e == syscall.EMFILE && w.makeRoom() {
+		fd, e = loop.Connect(p.server.Addr)
+	}
 	if e != 0 && e != syscall.EINPROGRESS {
 		p.server.Release()
 		w.freed(p)

@@ -35,7 +35,10 @@ type Shared struct {
 	Suspect func(backend string, live *plan.Live)           // a server has failed too often in a row; called on a loop
 	Workers []*Worker
 
-	Handshakes tlsterm.Handshakes // of TLS, of all workers
+	Handshakes     tlsterm.Handshakes // of TLS, of all workers
+	Start          time.Time          // of the clock that all loops share, for limits
+	Descriptors    *Descriptors       // never nil
+	MaxConnections int                // of clients, on all loops; 0: as many as there are descriptors
 }
 
 // Worker is the proxy on one loop. Its methods belong to that loop, but for those that say otherwise.
@@ -58,20 +61,28 @@ type Worker struct {
 	toServer h1.ToServer
 	toClient h1.ToClient
 
-	bufs         buffers
-	clients      *client // all; a list
-	spareClients *client
-	spareServers *server
-	serial       uint64
-	pools        map[*plan.Live]*pool
-	queues       map[string]*queue // by backend
-	sockets      map[*Listener]*socket
-	todo         bool // a queue is due
-	ownTurn      bool // the last place that was freed went to a client of this loop
-	turns        []turn
-	spareTurns   []turn
-	draining     bool
-	holding      holding
+	bufs          buffers
+	clients       *client // all; a list, the newest first
+	lastClient    *client // its end
+	look          *client // where evict goes on; nil: at the end
+	limitStatus   int     // of the next page about a limit
+	retryAfter    int64   // seconds, for the next page; 0: it has none
+	scarce        bool    // descriptors have lately been
+	pausedSockets int
+	resuming      bool  // sockets are paused, and something was freed
+	clock         int64 // what to add to the loop's time to have the shared one
+	spareClients  *client
+	spareServers  *server
+	serial        uint64
+	pools         map[*plan.Live]*pool
+	queues        map[string]*queue // by backend
+	sockets       map[*Listener]*socket
+	todo          bool // a queue is due
+	ownTurn       bool // the last place that was freed went to a client of this loop
+	turns         []turn
+	spareTurns    []turn
+	draining      bool
+	holding       holding
 
 	lines lines
 
@@ -84,6 +95,8 @@ type Worker struct {
 	toServers   atomic.Int64 // connections to servers, idle ones included
 	roused      atomic.Bool  // another loop has said that a place is free, and we have not looked yet
 	paused      atomic.Uint64
+	asked       atomic.Bool // another loop needs descriptors, and we have not looked yet
+	nudged      atomic.Bool // another loop has freed something, and we have not looked yet
 }
 
 // turn is a client whose turn was over before its work was.
@@ -112,6 +125,9 @@ func New(id int, shared *Shared, progress *atomic.Uint64) (*Worker, error) {
 	w.lines.ring = log.Ring(id)
 	w.lines.timer.Owner = logFlusher{w}
 	w.loop, err = loop.New(loop.Options{Progress: progress, After: w.after})
+	if err == nil {
+		w.clock = int64(time.Since(shared.Start)) - w.loop.Now()
+	}
 	return w, err
 }
 
@@ -137,6 +153,10 @@ func (w *Worker) after() bool {
 	if w.todo {
 		w.todo = false
 		w.serveQueues()
+	}
+	if w.resuming {
+		w.resuming = false
+		w.resumeAll()
 	}
 	if len(w.turns) > 0 {
 		turns := w.turns
@@ -190,6 +210,8 @@ func (w *Worker) link(c *client) {
 	c.next, c.prev = w.clients, nil
 	if w.clients != nil {
 		w.clients.prev = c
+	} else {
+		w.lastClient = c
 	}
 	w.clients = c
 	w.connections.Add(1)
@@ -204,15 +226,22 @@ func (w *Worker) unlink(c *client) {
 	}
 	if c.next != nil {
 		c.next.prev = c.prev
+	} else {
+		w.lastClient = c.prev
+	}
+	if w.look == c {
+		w.look = c.prev
 	}
 	c.stats().Ended.Inc()
 	c.state = clientFree
 	c.serial = 0
 	c.listener, c.front, c.addr, c.peer = nil, nil, netip.Addr{}, netip.Addr{}
+	c.leavePlace()
 	c.x = exchange{}
 	c.prev, c.next = nil, w.spareClients
 	w.spareClients = c
 	w.connections.Add(-1)
+	w.vacated()
 }
 
 // spareServer returns a server connection that is not in use.

@@ -216,5 +216,10 @@ func (c *client) welcome() {
 		c.drop(true)
 		return
 	}
+	if kind := c.tooMuch(nil); kind != plan.None {
+		c.fail(kind)
+		c.drop(true)
+		return
+	}
 	c.beginStream()
 }

@@ -259,4 +259,5 @@ func (s *server) close(reset bool) {
 	w.freed(p)
 	s.next, w.spareServers = w.spareServers, s
 	w.toServers.Add(-1)
+	w.vacated()
 }

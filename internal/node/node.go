@@ -136,6 +136,7 @@ func (n *Node) openEdges(o Options) error {
 		e, err := engine.New(engine.Options{
 			Loops: runtime.NumCPU(), Node: o.Config.Name,
 			Log: o.Log.With("part", "engine"), Sticky: n.machine.Tables(), Progress: progress, Failure: n.trafficFailed, FreeBind: true,
+			MaxConnections: o.Config.MaxConnections,
 		})
 		if err != nil {
 			n.guard.Close()

@@ -23,7 +23,27 @@ list "office" { cidrs = ["198.51.100.0/24", "2001:db8::/32", "203.0.113.7"] }
 list "banned" {}
 list "proxies" { cidrs = "192.0.2.128/25" }
 
+limit "per_client" {
+  connections = 20
+  rate        = "100/s"
+  burst       = 200
+  status      = 503
+  ipv6_prefix = 56
+  size        = 50000
+}
+limit "logins" {
+  key  = header["X-User"]
+  rate = "600/m"
+}
+
 frontend "shop" {
+  limit           = "per_client"
+  max_connections = 10000
+  max_requests    = 1000
+  max_head        = "16KiB"
+  max_headers     = 64
+  max_body        = "10MiB"
+
   allow   = ["office", "proxies"]
   deny    = "banned"
   trusted = "proxies"
@@ -51,6 +71,7 @@ frontend "shop" {
   }
 
   route "everything" {
+    limit   = "logins"
     host    = ["Shop.Example.com", "*.shop.example.com"]
     path    = ["/v1", "/v1/*"]
     method  = ["GET", "HEAD"]
