@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -122,8 +123,13 @@ func waitUp(s *space, name string) error {
 
 func portOf(h *Host) string { return "p-" + h.Name }
 
+// addrOf is an address as the kernel gets it. In IPv6 it is good at once: duplicate address detection would take a second.
 func addrOf(p netip.Prefix) *netlink.Addr {
-	return &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
 }
 
 func (h *Host) String() string { return h.Name }
@@ -224,6 +230,22 @@ func (h *Host) SetLink(name string, up bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("set %s of %s up %v: %w", name, h.Name, up, err)
+	}
+	return nil
+}
+
+// FlushRules takes all of the host's nftables rules away, as `nft flush ruleset` and many a firewall's restart do.
+func (h *Host) FlushRules() error {
+	err := h.Run(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		c.FlushRuleset()
+		return c.Flush()
+	})
+	if err != nil {
+		return fmt.Errorf("flush the rules of %s: %w", h.Name, err)
 	}
 	return nil
 }

@@ -36,8 +36,8 @@ const maxUnderWay = 2000
 // Run sends requests from h until ctx ends, and returns when the last one has. Without KeepAlive every request has a
 // connection of its own and starts when its time has come, whatever became of the ones before.
 func (l *Load) Run(ctx context.Context, h *Host) error {
-	if !l.Target.Addr().Is4() {
-		return fmt.Errorf("load from %s: the target %v is no IPv4 address and port", h.Name, l.Target)
+	if !l.Target.IsValid() {
+		return fmt.Errorf("load from %s: the target %v is no address and port", h.Name, l.Target)
 	}
 	every := l.Every
 	if every <= 0 {
@@ -223,9 +223,13 @@ func (s statusError) Error() string { return fmt.Sprintf("HTTP %d", int(s)) }
 // connect makes a TCP connection from inside the host. It works on the socket itself: only its making needs the host's
 // thread, so that hundreds of connections under way need no thread each.
 func (h *Host) connect(to netip.AddrPort, deadline time.Time) (*os.File, error) {
-	fd := -1
+	fd, family := -1, unix.AF_INET6
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	if to.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+	}
 	err := h.ns().do(func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 		return err
 	})
 	if err != nil {
@@ -235,7 +239,7 @@ func (h *Host) connect(to netip.AddrPort, deadline time.Time) (*os.File, error) 
 		unix.Close(fd)
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
-	err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+	err = unix.Connect(fd, sa)
 	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("connect", err)

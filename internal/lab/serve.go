@@ -19,17 +19,22 @@ import (
 type WebServer struct {
 	Name     string
 	Addr     netip.AddrPort
+	Addr6    netip.AddrPort
 	Requests atomic.Uint64 // without those for /healthz
 	Ill      atomic.Bool   // /healthz answers 503
 	server   *http.Server
 }
 
-// ServeHTTP starts a WebServer on port. It ends with the host.
+// ServeHTTP starts a WebServer on port, of both addresses of the host. It ends with the host.
 func (h *Host) ServeHTTP(name string, port uint16) (*WebServer, error) {
-	w := &WebServer{Name: name, Addr: netip.AddrPortFrom(h.Addr, port)}
-	l, err := h.Listen("tcp", w.Addr.String())
-	if err != nil {
-		return nil, fmt.Errorf("web server %s on %s: %w", name, h.Name, err)
+	w := &WebServer{Name: name, Addr: netip.AddrPortFrom(h.Addr, port), Addr6: netip.AddrPortFrom(h.Addr6, port)}
+	var ls []net.Listener
+	for _, at := range [...]netip.AddrPort{w.Addr, w.Addr6} {
+		l, err := h.Listen("tcp", at.String())
+		if err != nil {
+			return nil, fmt.Errorf("web server %s on %s: %w", name, h.Name, err)
+		}
+		ls = append(ls, l)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(rw http.ResponseWriter, _ *http.Request) {
@@ -72,11 +77,13 @@ func (h *Host) ServeHTTP(name string, port uint16) (*WebServer, error) {
 		ErrorLog:          slog.NewLogLogger(h.world.log.Handler(), slog.LevelDebug),
 	}
 	h.closeLater(w)
-	go func() {
-		if err := w.server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-			h.world.log.Error("web server ended", "host", h.Name, "err", err)
-		}
-	}()
+	for _, l := range ls {
+		go func() {
+			if err := w.server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				h.world.log.Error("web server ended", "host", h.Name, "err", err)
+			}
+		}()
+	}
 	return w, nil
 }
 

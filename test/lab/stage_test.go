@@ -22,12 +22,13 @@ import (
 )
 
 var (
-	runs    = flag.Int("lab.runs", 1, "how often each failure is played; from 20 on, the times are held against their limits")
-	binary  = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
-	results = flag.String("lab.results", "", "directory to write the figures to")
-	soak    = flag.Duration("lab.soak", 0, "play random failures for this long")
-	changes = flag.Int("lab.changes", 100, "how many configuration changes are made under load")
-	keep    = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
+	runs     = flag.Int("lab.runs", 1, "how often each failure is played; from 20 on, the times are held against their limits")
+	binary   = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
+	results  = flag.String("lab.results", "", "directory to write the figures to")
+	soak     = flag.Duration("lab.soak", 0, "play random failures for this long")
+	changes  = flag.Int("lab.changes", 100, "how many configuration changes are made under load")
+	overload = flag.Duration("lab.overload", 20*time.Second, "how long the machine is burned while nothing may move")
+	keep     = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
 
 	enterErr error
 )
@@ -101,21 +102,33 @@ type server struct {
 // traffic.
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	return newStageWith(t, func(s *stage, h *lab.Host) netip.AddrPort {
-		w, err := h.ServeHTTP(h.Name, webPort)
-		s.must(err)
-		return w.Addr
-	}, func(s *stage, h *lab.Host) netip.AddrPort {
-		addr, err := h.ServeEcho(echoPort)
-		s.must(err)
-		return addr
-	})
+	return newStageWith(t, webOf, echoOf)
+}
+
+// webOf and echoOf start the lab's own servers on a host.
+func webOf(s *stage, h *lab.Host) netip.AddrPort {
+	w, err := h.ServeHTTP(h.Name, webPort)
+	s.must(err)
+	return w.Addr
+}
+
+func echoOf(s *stage, h *lab.Host) netip.AddrPort {
+	addr, err := h.ServeEcho(echoPort)
+	s.must(err)
+	return addr
 }
 
 // newStageWith does so with other servers: web starts a web server on a host, db whatever is behind the TCP frontend.
 func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *stage {
 	t.Helper()
 	s := newCluster(t, web, db)
+	s.traffic()
+	return s
+}
+
+// traffic applies the configuration of the stage and starts clients.
+func (s *stage) traffic() {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	s.must(s.fleet.Nodes()[0].Apply(ctx, s.config(), "the lab's configuration"))
@@ -128,7 +141,6 @@ func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) 
 		s.background("the client", func(ctx context.Context) error { return l.Run(ctx, s.client) })
 	}
 	s.settled(s.start)
-	return s
 }
 
 // newWorld builds an empty world.
@@ -166,6 +178,17 @@ func newCluster(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *s
 	t.Helper()
 	s := newWorld(t)
 	s.fleet = &fleet.Fleet{World: s.world, Binary: *binary, Dir: s.dir}
+	s.logsOnFailure()
+	for _, name := range []string{"lb1", "lb2", "lb3"} {
+		_, err := s.fleet.Add(name)
+		s.must(err)
+	}
+	s.bootOn(web, db)
+	return s
+}
+
+func (s *stage) logsOnFailure() {
+	t := s.t
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range s.fleet.Nodes() {
@@ -173,10 +196,18 @@ func newCluster(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *s
 			}
 		}
 	})
-	for _, name := range []string{"lb1", "lb2", "lb3"} {
-		_, err := s.fleet.Add(name)
-		s.must(err)
-	}
+}
+
+// stageOn makes a stage of the fleet as it was prepared.
+func (s *stage) stageOn(web, db func(*stage, *lab.Host) netip.AddrPort) {
+	s.t.Helper()
+	s.bootOn(web, db)
+	s.traffic()
+}
+
+// bootOn starts the servers and the fleet, which has no configuration yet, and the watcher.
+func (s *stage) bootOn(web, db func(*stage, *lab.Host) netip.AddrPort) {
+	s.t.Helper()
 	for _, name := range []string{"web1", "web2", "web3"} {
 		s.servers = append(s.servers, server{name, web(s, s.host(name))})
 	}
@@ -186,10 +217,9 @@ func newCluster(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) *s
 
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	s.must(s.fleet.Boot(ctx, func(node, command string) { t.Logf("%s: %s", node, command) }))
+	s.must(s.fleet.Boot(ctx, func(node, command string) { s.t.Logf("%s: %s", node, command) }))
 	s.watch = &lab.ARPWatch{Addr: vip}
 	s.background("the watcher", func(ctx context.Context) error { return s.watch.Run(ctx, watcher) })
-	return s
 }
 
 // config is the configuration of the stage.
