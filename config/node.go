@@ -39,6 +39,7 @@ type Node struct {
 	Port      uint16     // one TCP port for Raft, API and join; gossip by UDP on the same, heartbeats by UDP on the next
 	Interface string     // where VIPs go; "": the one whose subnet contains the address
 	Role      Role
+	Metrics   netip.AddrPort // where Prometheus finds this node; the zero one: nowhere
 
 	MaxConnections int // of clients, at once; 0: as many as there are descriptors
 
@@ -98,6 +99,11 @@ func (p *parser) node() *Node {
 	if e := b.attr("interface"); e != nil {
 		n.Interface, _ = b.interfaceName(e)
 	}
+	if e := b.attr("metrics"); e != nil {
+		if v, ok := p.str(e, `"metrics"`); ok {
+			n.Metrics = p.metrics(text{v, e.Range()})
+		}
+	}
 	if e := b.attr("role"); e != nil {
 		if v, _ := p.oneOf(e, `"role"`, Balancer.String(), Witness.String()); v == Witness.String() {
 			n.Role = Witness
@@ -139,6 +145,20 @@ func (p *parser) heartbeat(e hclsyntax.Expression, advertise netip.Addr) []netip
 		}
 	}
 	return out
+}
+
+// metrics reads where Prometheus finds the node.
+func (p *parser) metrics(t text) netip.AddrPort {
+	a, err := netip.ParseAddrPort(t.string)
+	if err == nil && a.Port() != 0 {
+		return a
+	}
+	hint := `write an address with its port, as in "127.0.0.1:7942"`
+	if addr, err := netip.ParseAddr(t.string); err == nil {
+		hint = fmt.Sprintf("write the port, too: %q", netip.AddrPortFrom(addr, 7942))
+	}
+	p.errorf(t.rng, hint, "%q is not an address with a port", t.string)
+	return netip.AddrPort{}
 }
 
 func (p *parser) advertise(t text) netip.Addr {

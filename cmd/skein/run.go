@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -19,6 +20,7 @@ import (
 // runCommand is `skein run FILE`: the first thing that a newcomer types.
 func (c *cli) runCommand() *cobra.Command {
 	var drain time.Duration
+	var metrics string
 	var verbose bool
 	var certs []string
 	cmd := &cobra.Command{
@@ -39,11 +41,12 @@ SIGTERM or Ctrl-C stops accepting, lets what is under way finish, and ends.`,
 			if err != nil {
 				return err
 			}
-			return c.runSingle(cmd.Context(), a[0], files, drain, verbose)
+			return c.runSingle(cmd.Context(), a[0], files, metrics, drain, verbose)
 		},
 	}
 	cmd.Flags().DurationVar(&drain, "drain", 30*time.Second, "how long what is under way may take after SIGTERM")
 	cmd.Flags().StringArrayVar(&certs, "certificate", nil, "a certificate, as NAME=FILE[,FILE...]: chain and key in PEM; may be given more than once")
+	cmd.Flags().StringVar(&metrics, "metrics", "", "where Prometheus finds this node, as in 127.0.0.1:7942")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every change of state, debugging details too")
 	return cmd
 }
@@ -65,7 +68,7 @@ func certificateFiles(values []string) ([]node.CertificateFiles, error) {
 	return all, nil
 }
 
-func (c *cli) runSingle(ctx context.Context, file string, certs []node.CertificateFiles, drain time.Duration, verbose bool) error {
+func (c *cli) runSingle(ctx context.Context, file string, certs []node.CertificateFiles, metrics string, drain time.Duration, verbose bool) error {
 	calmGC()
 	s, diags, err := node.OpenSingle(file, certs, c.logger(verbose))
 	c.printFound(diags)
@@ -87,6 +90,22 @@ func (c *cli) runSingle(ctx context.Context, file string, certs []node.Certifica
 	}, syscall.SIGUSR1, syscall.SIGHUP)()
 	for _, l := range s.Listeners() {
 		fmt.Fprintf(c.errOut, "skein: serving %s on %v\n", l.Protocol(), l.Addr)
+	}
+	if metrics != "" {
+		l, err := net.Listen("tcp", metrics)
+		if err != nil {
+			return failf("", "show metrics: %v", err)
+		}
+		fmt.Fprintf(c.errOut, "skein: metrics on http://%v/metrics\n", l.Addr())
+		mctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // while it drains, too
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if err := s.ServeMetrics(mctx, l, version().Version); err != nil {
+				c.complain(err.Error(), "")
+			}
+		}()
+		defer func() { cancel(); <-ended }()
 	}
 	return s.Run(ctx, drain)
 }

@@ -114,3 +114,27 @@ func TestSignalsOpenTheAccessLogAnew(t *testing.T) {
 		}
 	}
 }
+
+func TestRunShowsMetrics(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	l.Close()
+	_, url, _ := startRun(t, "--metrics", at)
+	ask(t, url+"/")
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var text []byte
+		if resp, err := http.Get("http://" + at + "/metrics"); err == nil {
+			text, _ = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		if strings.Contains(string(text), `skein_frontend_ends_total{cause="none",frontend="hello"} 1`) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the request is not shown:\n%s", text)
+		}
+	}
+}

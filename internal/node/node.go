@@ -24,6 +24,7 @@ import (
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/engine/plan"
 	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/internal/metrics"
 	"github.com/skeinlb/skein/internal/watch"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
@@ -189,6 +190,13 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleSticky)
 	couples(n.coupleTime)
 	goes("admin API", life, n.serveAPI)
+	if at := n.conf.Metrics; at.IsValid() {
+		from := metrics.Sources{Version: n.version, Node: n.report}
+		if n.engine != nil {
+			from.Engine = n.engine.Stats
+		}
+		couples(func(ctx context.Context) { metrics.Run(ctx, at.String(), from, n.log.With("part", "metrics")) })
+	}
 	n.log.Info("node runs", "name", n.conf.Name, "role", n.conf.Role.String(), "version", n.version)
 
 	var err error

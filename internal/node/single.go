@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/internal/metrics"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/state/cert"
 	"github.com/skeinlb/skein/state/sticky"
@@ -116,6 +118,11 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return diags, s.tables.Configure(state.ScopeOf(c).Tables)
+}
+
+// ServeMetrics shows on l what was counted, until ctx ends.
+func (s *Single) ServeMetrics(ctx context.Context, l net.Listener, version string) error {
+	return metrics.Serve(ctx, l, metrics.Handler(metrics.Sources{Version: version, Engine: s.engine.Stats}))
 }
 
 // ReopenLog has the access log's file be opened anew, after it was moved away.

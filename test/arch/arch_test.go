@@ -31,7 +31,8 @@ var mayImport = map[string][]string{
 	"state":              {"config"},
 	"cluster":            {"state", "config"},
 	"api":                {"state", "config"},
-	"internal/node":      {"api", "cluster", "config", "engine", "healthcheck", "state", "vip"},
+	"internal/metrics":   {"api", "engine", "config"},
+	"internal/node":      {"internal/metrics", "api", "cluster", "config", "engine", "healthcheck", "state", "vip"},
 	"internal/lab":       {},
 	"internal/lab/fleet": {"internal/lab", "api"},
 	"cmd/skein":          {"internal/node", "internal/lab", "api", "api/client", "config"},
@@ -52,7 +53,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/skein"},
 	"golang.org/x/net/icmp":               {"healthcheck"},
 	"github.com/stretchr/testify":         {},
-	"github.com/prometheus/client_golang": {},
+	"github.com/prometheus/client_golang": {"internal/metrics"},
 }
 
 // Packages of pure decisions: neither sockets nor clocks nor processes.
