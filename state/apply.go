@@ -41,6 +41,10 @@ func (v *View) setConfig(c SetConfig) Result {
 	if len(c.Text) > MaxText {
 		return refuse(Invalid, "the configuration has %d bytes, more than the %d that are taken", len(c.Text), MaxText)
 	}
+	slices.Sort(c.Scope.Certificates)
+	if r := v.missingCertificate(&c.Scope); r.Code != OK {
+		return r
+	}
 	v.Revision = ConfigRevision{
 		Number: c.BasedOn + 1, Index: v.Index, Text: c.Text, Message: c.Message, Author: c.Author, At: c.At.UTC(),
 	}

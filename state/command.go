@@ -29,8 +29,13 @@ const (
 	kindStickyLearn kind = 11
 	kindTick        kind = 12
 	kindRecover     kind = 13
-	kindMove        kind = 40
-	kindSetNode     kind = 41
+
+	kindPutCertificate    kind = 20
+	kindRemoveCertificate kind = 21
+	kindPutTicketKey      kind = 22
+
+	kindMove    kind = 40
+	kindSetNode kind = 41
 )
 
 // Found makes the cluster. It is the first command, and works once.
@@ -191,6 +196,12 @@ func Decode(b []byte) (Command, error) {
 		return decode[Tick](body)
 	case kindRecover:
 		return decode[Recover](body)
+	case kindPutCertificate:
+		return decode[PutCertificate](body)
+	case kindRemoveCertificate:
+		return decode[RemoveCertificate](body)
+	case kindPutTicketKey:
+		return decode[PutTicketKey](body)
 	case kindMove:
 		return decode[Move](body)
 	case kindSetNode:

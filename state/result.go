@@ -23,6 +23,9 @@ const (
 	Exists         Code = 10 // the name is taken
 	Removed        Code = 11 // the certificate belongs to a node that was removed
 	Invalid        Code = 12 // a value that makes no sense
+
+	UnknownCertificate Code = 20 // not in the store
+	InUse              Code = 21 // the configuration names it
 )
 
 // The refusals that a caller decides on, for errors.Is. What errors.As finds as a *Refusal has the details.
@@ -39,12 +42,16 @@ var (
 	ErrExists         = errors.New("already exists")
 	ErrRemoved        = errors.New("node was removed")
 	ErrInvalid        = errors.New("invalid command")
+
+	ErrUnknownCertificate = errors.New("unknown certificate")
+	ErrInUse              = errors.New("in use")
 )
 
 var sentinels = map[Code]error{
 	Corrupt: ErrCorrupt, UnknownCommand: ErrUnknownCommand, NotFounded: ErrNotFounded, StaleRevision: ErrStaleRevision,
 	StaleEpoch: ErrStaleEpoch, UnknownVIP: ErrUnknownVIP, UnknownServer: ErrUnknownServer, UnknownNode: ErrUnknownNode,
 	BadToken: ErrBadToken, Exists: ErrExists, Removed: ErrRemoved, Invalid: ErrInvalid,
+	UnknownCertificate: ErrUnknownCertificate, InUse: ErrInUse,
 }
 
 // Result is the answer to one command, the same on every replica.

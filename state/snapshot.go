@@ -48,6 +48,9 @@ type image struct {
 	Keys       Keys               `json:",omitzero"`
 	CA         CA
 	Tokens     []Token
+
+	Certificates []Certificate `json:",omitempty"`
+	Tickets      []TicketKey   `json:",omitempty"`
 }
 
 type imageServer struct {
@@ -59,6 +62,7 @@ func imageOf(v *View, logTime uint64) image {
 	im := image{
 		LogTime: logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
 		Removed: v.Removed, Placements: v.SortedPlacements(), Drained: v.Drained, Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
+		Certificates: v.Certificates, Tickets: v.Tickets,
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
 		im.Servers = append(im.Servers, imageServer{k, v.Servers[k]})
@@ -71,7 +75,7 @@ func (im *image) view() *View {
 	v := &View{
 		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
 		Placements: make(map[string]Placement, len(im.Placements)), Servers: make(map[ServerKey]Admin, len(im.Servers)),
-		Drained: im.Drained, Keys: im.Keys, CA: im.CA, Tokens: im.Tokens,
+		Drained: im.Drained, Keys: im.Keys, CA: im.CA, Tokens: im.Tokens, Certificates: im.Certificates, Tickets: im.Tickets,
 	}
 	for _, p := range im.Placements {
 		v.Placements[p.VIP] = p
@@ -90,6 +94,7 @@ func (v View) MarshalJSON() ([]byte, error) {
 	for i := range im.Tokens {
 		im.Tokens[i].SecretHash = nil
 	}
+	im.Certificates, im.Tickets = withoutKeys(im.Certificates, im.Tickets)
 	return json.Marshal(im)
 }
 

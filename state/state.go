@@ -113,6 +113,12 @@ func (m *Machine) apply(index uint64, b []byte) Result {
 		r = next.rotateKeys(c)
 	case Recover:
 		r = next.recover()
+	case PutCertificate:
+		r = next.putCertificate(c)
+	case RemoveCertificate:
+		r = next.removeCertificate(c)
+	case PutTicketKey:
+		r = next.putTicketKey(c, m.LogTime())
 	case Move:
 		r = next.move(c)
 	case SetNode:

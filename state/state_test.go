@@ -97,13 +97,34 @@ func random(r *rand.Rand, l *log) Command {
 		}
 		return v.Placements[vip].Epoch
 	}
-	switch r.IntN(30) {
+	switch r.IntN(34) {
+	case 30, 31:
+		c := PutCertificate{Name: vip(), By: "ann", At: testTime}
+		for _, alg := range []string{"ecdsa", "rsa"} {
+			if r.IntN(2) == 0 {
+				c.Pairs = append(c.Pairs, CertificatePair{alg, []byte(cert()), []byte("key")})
+			}
+		}
+		return c
+	case 32:
+		return RemoveCertificate{Name: vip(), Algorithm: []string{"", "", "rsa"}[r.IntN(3)]}
+	case 33:
+		c := PutTicketKey{Key: []byte(cert()), Keep: r.IntN(4)}
+		if len(v.Tickets) > 0 {
+			c.Expect = v.Tickets[0].Number
+		}
+		return c
 	case 0, 1:
 		c := SetConfig{Text: fmt.Appendf(nil, "# %d\n", r.IntN(100)), Author: "ann", Message: "m", At: testTime}
 		c.BasedOn = v.Revision.Number - r.Uint64N(2)
 		for i := range 4 {
 			if r.IntN(3) > 0 {
 				c.Scope.VIPs = append([]string{fmt.Sprintf("vip%d", i)}, c.Scope.VIPs...)
+			}
+		}
+		for i := range 4 {
+			if r.IntN(8) == 0 {
+				c.Scope.Certificates = append(c.Scope.Certificates, fmt.Sprintf("vip%d", i))
 			}
 		}
 		for range r.IntN(8) {
@@ -143,7 +164,11 @@ func random(r *rand.Rand, l *log) Command {
 		return PutToken{ID: cert(), SecretHash: []byte("hash"), Role: Balancer, Uses: r.IntN(3),
 			TTL: time.Duration(r.IntN(30)) * time.Second}
 	case 11:
-		return UseToken{ID: cert(), SecretHash: []byte("hash"), Role: Balancer, By: node()}
+		id := cert()
+		if len(v.Tokens) > 0 {
+			id = v.Tokens[r.IntN(len(v.Tokens))].ID
+		}
+		return UseToken{ID: id, SecretHash: []byte("hash"), Role: Balancer, By: node()}
 	case 12:
 		return RotateKeys{Gossip: fixedKey(byte(r.IntN(200)), 16), Heartbeat: fixedKey(byte(r.IntN(200)), 32), Keep: r.IntN(3)}
 	case 13:
@@ -197,7 +222,7 @@ func TestReplicasAgreeToTheByte(t *testing.T) {
 						cmp.Transformer("json", func(v *View) string { j, _ := v.MarshalJSON(); return string(j) })))
 				}
 			}
-			if len(carried) != 15 {
+			if len(carried) != 18 {
 				t.Errorf("only these kinds were carried out: %v", carried)
 			}
 		})

@@ -181,6 +181,21 @@ func (s *script) run(words []string, text string) string {
 		return s.apply(UseToken{ID: a["id"], SecretHash: []byte(a["secret"]), Role: Role(a["role"]), By: a["by"]})
 	case "rotate": // rotate gossip=x heartbeat=x keep=2
 		return s.apply(RotateKeys{Gossip: a.key("gossip", 32), Heartbeat: a.key("heartbeat", 32), Keep: int(a.num("keep"))})
+	case "cert": // cert name=shop ecdsa=A rsa=B by=ann: chains and sealed keys
+		c := PutCertificate{Name: a["name"], By: a["by"], At: at}
+		for _, alg := range []string{"rsa", "ecdsa"} {
+			if a[alg] != "" {
+				c.Pairs = append(c.Pairs, CertificatePair{alg, []byte("chain " + a[alg]), []byte("key " + a[alg])})
+			}
+		}
+		return s.apply(c)
+	case "uncert": // uncert name=shop algorithm=rsa
+		return s.apply(RemoveCertificate{Name: a["name"], Algorithm: a["algorithm"]})
+	case "ticket": // ticket key=A expect=12 keep=3
+		return s.apply(PutTicketKey{Key: []byte(a["key"]), Expect: a.num("expect"), Keep: int(a.num("keep"))})
+	case "json": // what a View shows of its secrets
+		b, _ := s.m.Views().Get().MarshalJSON()
+		return fmt.Sprintf("%d sealed keys\n", bytes.Count(b, []byte(`"Key":`)))
 	case "tick":
 		return s.apply(Tick{ElapsedMs: a.num("ms")})
 	case "recover":
@@ -331,6 +346,16 @@ func show(v *View) string {
 		return s
 	}
 	p("keys gossip %s heartbeat %s", first(v.Keys.Gossip), first(v.Keys.Heartbeat))
+	for _, c := range v.Certificates {
+		var pairs []string
+		for _, pair := range c.Pairs {
+			pairs = append(pairs, fmt.Sprintf("%s (%s, %s)", pair.Algorithm, pair.Chain, pair.Key))
+		}
+		p("certificate %s: %s, by %q at index %d", c.Name, strings.Join(pairs, " "), c.By, c.Index)
+	}
+	for _, k := range v.Tickets {
+		p("ticket key %d: %s, made at %d", k.Number, k.Key, k.Made)
+	}
 	for _, t := range v.Tokens {
 		p("token %s for a %s until %d, %d left, used by %v", t.ID, t.Role, t.Expires, t.Left(), t.UsedBy)
 	}

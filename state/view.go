@@ -37,6 +37,9 @@ type View struct {
 	Keys   Keys
 	CA     CA
 	Tokens []Token // by ID
+
+	Certificates []Certificate // by name
+	Tickets      []TicketKey   // newest first
 }
 
 // Cluster is what a cluster is from its first command on. The zero Cluster: not founded yet.
@@ -62,6 +65,8 @@ type Scope struct {
 	VIPs    []string
 	Servers []ServerKey
 	Tables  []sticky.Spec
+
+	Certificates []string `json:",omitempty"` // that it names
 }
 
 // ScopeOf returns the scope of c, in a canonical order.
@@ -78,6 +83,11 @@ func ScopeOf(c *config.Config) Scope {
 			s.Tables = append(s.Tables, sticky.Spec{ID: sticky.ID(b.Name), Name: b.Name, TTL: t.TTL, Size: t.Size})
 		}
 	}
+	for _, use := range c.CertificateUses() {
+		s.Certificates = append(s.Certificates, use.Certificate)
+	}
+	slices.Sort(s.Certificates)
+	s.Certificates = slices.Compact(s.Certificates)
 	slices.Sort(s.VIPs)
 	slices.SortFunc(s.Servers, ServerKey.Compare)
 	slices.SortFunc(s.Tables, func(a, b sticky.Spec) int { return cmp.Compare(a.ID, b.ID) })

@@ -102,7 +102,11 @@ func Read(files []File, now time.Time) (pairs []Pair, warnings []string, err err
 		pairs, leaves = append(pairs, p), append(leaves, leaf)
 	}
 	for _, c := range certs {
-		if !used[c.cert] && !selfSigned(c.cert) { // a root is known to clients, or not trusted at all
+		switch {
+		case used[c.cert], selfSigned(c.cert) && c.cert.IsCA: // a root is known to clients, or not trusted at all
+		case !c.cert.IsCA && !renewed(c.cert, leaves):
+			return nil, nil, refuse("give the file with its key too, or leave "+c.file+" out", "the key of %s, in %s, is not in the files", subject(c.cert), c.file)
+		default:
 			warnings = append(warnings, fmt.Sprintf("%s in %s is part of no chain and was left out", subject(c.cert), c.file))
 		}
 	}
@@ -112,6 +116,13 @@ func Read(files []File, now time.Time) (pairs []Pair, warnings []string, err err
 		}
 	}
 	return pairs, warnings, nil
+}
+
+// renewed tells whether a certificate is an older one of a key whose newest is taken.
+func renewed(c *x509.Certificate, leaves []*x509.Certificate) bool {
+	return slices.ContainsFunc(leaves, func(l *x509.Certificate) bool {
+		return bytes.Equal(l.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo)
+	})
 }
 
 // decode reads all PEM blocks.
