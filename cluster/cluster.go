@@ -24,6 +24,7 @@ import (
 
 	"github.com/skeinlb/skein/internal/watch"
 	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/state/cert"
 )
 
 // Machine is what the log drives; state.Machine is one. Apply, Snapshot and Restore are called by one goroutine, never at the same
@@ -116,6 +117,7 @@ type Cluster struct {
 	mux   *mux
 	api   *queue
 
+	seal       cert.SealKey // nil: none
 	identity   atomic.Pointer[identity]
 	leadership watch.Value[Leadership]
 	members    watch.Value[[]Member]
@@ -176,6 +178,10 @@ func Open(opt Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", opt.Dir, err)
 	}
+	seal, err := loadSealKey(opt.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", opt.Dir, err)
+	}
 	log := opt.Log.With("node", id.name)
 	d := &disk{}
 	path := filepath.Join(opt.Dir, fileStore)
@@ -211,7 +217,7 @@ func Open(opt Options) (*Cluster, error) {
 		}
 	}
 	c := &Cluster{
-		opt: opt, name: id.name, dir: opt.Dir, log: log, store: st, snaps: snaps, disk: d,
+		opt: opt, name: id.name, dir: opt.Dir, log: log, store: st, snaps: snaps, disk: d, seal: seal,
 		api:      newQueue(opt.Advertise),
 		nudge:    make(chan struct{}, 1),
 		stopping: make(chan struct{}),
@@ -230,6 +236,10 @@ func (c *Cluster) Name() string { return c.name }
 
 // ID returns the cluster's.
 func (c *Cluster) ID() string { return c.identity.Load().cluster }
+
+// SealKey returns what the keys of certificates in the replicated state are encrypted with: every member has it in a file, and gives
+// it to those that join. It is nil on a member of a cluster that has none.
+func (c *Cluster) SealKey() cert.SealKey { return c.seal }
 
 // Leadership tells who leads.
 func (c *Cluster) Leadership() *watch.Value[Leadership] { return &c.leadership }

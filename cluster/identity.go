@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/skeinlb/skein/state/cert"
 )
 
 // ErrNoCluster says that a host is in no cluster yet.
@@ -33,7 +35,8 @@ const (
 	fileCA    = "ca.crt"
 	fileCert  = "node.crt"
 	fileKey   = "node.key"
-	fileFound = "found" // the first command, from `cluster init` until the log has it
+	fileSeal  = "seal.key" // what certificates' keys in the log are encrypted with; never in the log itself
+	fileFound = "found"    // the first command, from `cluster init` until the log has it
 	fileStore = "raft.db"
 	snapDir   = "snapshots" // raft.FileSnapshotStore's own name below Dir
 )
@@ -164,4 +167,21 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// loadSealKey returns the key in dir; nil when there is none: the cluster was founded by a version that made none.
+func loadSealKey(dir string) (cert.SealKey, error) {
+	b, err := os.ReadFile(filepath.Join(dir, fileSeal))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return cert.SealKey(b), err
+}
+
+// saveSealKey writes it. A host that is founded or joined anew replaces what it had.
+func saveSealKey(dir string, k cert.SealKey) error {
+	if len(k) == 0 {
+		return nil
+	}
+	return writeFile(filepath.Join(dir, fileSeal), k)
 }

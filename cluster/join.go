@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/state/cert"
 )
 
 // Errors of founding and joining.
@@ -101,6 +102,9 @@ func Found(n Newcomer) (string, error) {
 	if err := writeFile(filepath.Join(n.Dir, fileFound), cmd); err != nil {
 		return "", err
 	}
+	if err := saveSealKey(n.Dir, cert.NewSealKey()); err != nil {
+		return "", err
+	}
 	return id, saveIdentity(n.Dir, ca.CertPEM, certPEM(der))
 }
 
@@ -156,6 +160,7 @@ type joinRequest struct {
 type joinAnswer struct {
 	CA   []byte // PEM
 	Cert []byte // PEM
+	Seal []byte `json:",omitempty"` // see fileSeal; over the connection that the token's pin has proved, and nowhere else
 }
 
 // Join makes this host a member of the cluster that the token is for. It asks addr (if valid) and then the addresses in the token
@@ -278,6 +283,9 @@ func acceptJoin(n Newcomer, t token, key *ecdsa.PrivateKey, b []byte) (string, e
 	if !bytes.Equal(caPin(id.ca), t.pin) || id.name != n.Name {
 		return "", fmt.Errorf("join: %w", ErrPin)
 	}
+	if err := saveSealKey(n.Dir, a.Seal); err != nil {
+		return "", err
+	}
 	return id.cluster, saveIdentity(n.Dir, a.CA, a.Cert)
 }
 
@@ -341,7 +349,7 @@ func (c *Cluster) admit(ctx context.Context, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	c.log.Info("node joined", "peer", n.Name, "addr", n.Advertise, "role", n.Role)
-	return json.Marshal(joinAnswer{CA: view.CA.CertPEM, Cert: certPEM(der)})
+	return json.Marshal(joinAnswer{CA: view.CA.CertPEM, Cert: certPEM(der), Seal: c.seal})
 }
 
 // command applies a command on the leader; the error is the machine's refusal or that of the log.
