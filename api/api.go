@@ -61,6 +61,8 @@ type Options struct {
 	Check   func(*config.Config) error
 	Explain func(vip string) []string // why this node holds it or does not, line by line
 
+	Seal func(purpose string, secret []byte) ([]byte, error) // what goes into the replicated state and is nobody's to read
+
 	Proposer   Proposer
 	Peers      Peers
 	Operations Operations

@@ -31,6 +31,8 @@ type Status struct {
 	VIPs     []VIPStatus     `json:"vips"`
 	Backends []BackendStatus `json:"backends"`
 	Alarms   []Alarm         `json:"alarms"`
+
+	Certificates []CertificateStatus `json:"certificates"`
 }
 
 // ClusterStatus is what concerns the cluster as such.

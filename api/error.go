@@ -20,6 +20,7 @@ type Code string
 const (
 	CodeBadRequest     Code = "bad_request"     // 400
 	CodeInvalidConfig  Code = "invalid_config"  // 422, with diagnostics
+	CodeBadCertificate Code = "bad_certificate" // 422
 	CodeNotFound       Code = "not_found"       // 404
 	CodeConflict       Code = "conflict"        // 409: it is not in a state that allows this
 	CodeStaleRevision  Code = "stale_revision"  // 409: somebody else applied meanwhile
@@ -45,7 +46,7 @@ func (e *Error) Status() int {
 	switch e.Code {
 	case CodeBadRequest:
 		return http.StatusBadRequest
-	case CodeInvalidConfig:
+	case CodeInvalidConfig, CodeBadCertificate:
 		return http.StatusUnprocessableEntity
 	case CodeNotFound:
 		return http.StatusNotFound

@@ -18,6 +18,7 @@ func (s *Status) judge(f Facts) {
 	s.judgeBackends()
 	s.judgeNodes()
 	s.judgeServers()
+	s.judgeCertificates()
 	s.judgeConfig(f)
 	s.judgeSize(f)
 	s.collectAlarms(f)

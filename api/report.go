@@ -150,7 +150,9 @@ type FrontendReport struct {
 	Requests    uint64            `json:"requests"`
 	BytesIn     uint64            `json:"bytes_in"`
 	BytesOut    uint64            `json:"bytes_out"`
-	Errors      map[string]uint64 `json:"errors,omitempty"` // by kind
+	Handshakes  uint64            `json:"handshakes,omitempty"` // of TLS
+	Resumed     uint64            `json:"resumed,omitempty"`    // of those, with an earlier session
+	Errors      map[string]uint64 `json:"errors,omitempty"`     // by kind
 }
 
 // TableReport is a sticky table as this node holds it.

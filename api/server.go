@@ -59,21 +59,25 @@ func New(o Options) *Server {
 
 func (s *Server) routes() {
 	for pattern, h := range map[string]handler{
-		"GET /v1/status":                      s.getStatus,
-		"GET /v1/node":                        s.getNode,
-		"GET /v1/node/explain/{vip}":          s.getNodeExplain,
-		"GET /v1/node/applied/{revision}":     s.getNodeApplied,
-		"GET /v1/config":                      s.getConfig,
-		"PUT /v1/config":                      s.putConfig,
-		"POST /v1/plan":                       s.postPlan,
-		"GET /v1/vips":                        s.getVIPs,
-		"GET /v1/vips/{vip}/explain":          s.getExplain,
-		"GET /v1/backends":                    s.getBackends,
-		"GET /v1/servers":                     s.getServers,
-		"POST /v1/servers/{backend}/{server}": s.postServer,
-		"GET /v1/nodes":                       s.getNodes,
-		"DELETE /v1/nodes/{node}":             s.deleteNode,
-		"POST /v1/tokens":                     s.postToken,
+		"GET /v1/status":                        s.getStatus,
+		"GET /v1/node":                          s.getNode,
+		"GET /v1/node/explain/{vip}":            s.getNodeExplain,
+		"GET /v1/node/applied/{revision}":       s.getNodeApplied,
+		"GET /v1/config":                        s.getConfig,
+		"PUT /v1/config":                        s.putConfig,
+		"POST /v1/plan":                         s.postPlan,
+		"GET /v1/vips":                          s.getVIPs,
+		"GET /v1/vips/{vip}/explain":            s.getExplain,
+		"GET /v1/backends":                      s.getBackends,
+		"GET /v1/servers":                       s.getServers,
+		"POST /v1/servers/{backend}/{server}":   s.postServer,
+		"GET /v1/nodes":                         s.getNodes,
+		"DELETE /v1/nodes/{node}":               s.deleteNode,
+		"GET /v1/certificates":                  s.getCertificates,
+		"GET /v1/certificates/{certificate}":    s.getCertificate,
+		"PUT /v1/certificates/{certificate}":    s.putCertificate,
+		"DELETE /v1/certificates/{certificate}": s.deleteCertificate,
+		"POST /v1/tokens":                       s.postToken,
 	} {
 		s.mux.Handle(pattern, s.handle(h))
 	}
@@ -204,6 +208,8 @@ func refusal(r *state.Refusal) *Error {
 		return errorf(CodeNotFound, "`skein server list` shows all", "%v", r)
 	case errors.Is(r, state.ErrUnknownNode):
 		return errorf(CodeNotFound, "`skein node list` shows all", "%v", r)
+	case errors.Is(r, state.ErrUnknownCertificate):
+		return errorf(CodeNotFound, "`skein cert list` shows all", "%v", r)
 	case errors.Is(r, state.ErrUnknownVIP):
 		return errorf(CodeNotFound, "`skein vip list` shows all", "%v", r)
 	case errors.Is(r, state.ErrInvalid):

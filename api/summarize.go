@@ -43,6 +43,7 @@ func Summarize(f Facts) Status {
 	s.Cluster = clusterOf(f, s.Nodes)
 	s.VIPs = vipsOf(f, s.Nodes)
 	s.Backends = backendsOf(f)
+	s.Certificates = certificatesOf(f.View, f.At)
 	s.judge(f)
 	return s
 }

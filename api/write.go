@@ -58,6 +58,9 @@ func (s *Server) validate(file, text string) (*config.Config, []Diagnostic, erro
 			Message: fmt.Sprintf("%s is not valid; nothing was changed", file),
 		}
 	}
+	if err := s.certificatesThere(file, conf); err != nil {
+		return nil, nil, err
+	}
 	if err := s.opts.Check(conf); err != nil {
 		return nil, nil, &Error{
 			Code: CodeInvalidConfig, Diagnostics: found,

@@ -183,6 +183,9 @@ func (s *source) name(c *hclsyntax.Block, example string) string {
 	return name
 }
 
+// GoodName tells whether something can be named so.
+func GoodName(name string) bool { return goodName(name) }
+
 func goodName(name string) bool {
 	for i := range len(name) {
 		c := name[i]

@@ -22,6 +22,7 @@ import (
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/internal/watch"
 	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/state/cert"
 )
 
 // Cluster is a log without Raft: what one node proposes, all replicas apply at once. The replicas and the API servers are real.
@@ -178,6 +179,7 @@ func (n *Node) DialAPI(ctx context.Context) (net.Conn, error) { return n.pipe.di
 func (n *Node) Options() api.Options {
 	return api.Options{
 		Self: n.name, Views: n.machine.Views(), Running: &n.running, Report: n.report, Check: n.check, Explain: n.explain,
+		Seal:     cert.SealKey(make([]byte, 32)).Seal,
 		Proposer: n, Peers: n, Operations: n, Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -140,6 +140,30 @@ func (c *Client) SetServer(ctx context.Context, backend, server string, req api.
 	return send[api.ServerStatus](ctx, c, http.MethodPost, path, req)
 }
 
+// Certificates lists the certificate store.
+func (c *Client) Certificates(ctx context.Context) (*api.CertificateList, error) {
+	return get[api.CertificateList](ctx, c, "/v1/certificates")
+}
+
+// Certificate returns one certificate with its chains.
+func (c *Client) Certificate(ctx context.Context, name string) (*api.CertificateDocument, error) {
+	return get[api.CertificateDocument](ctx, c, "/v1/certificates/"+url.PathEscape(name))
+}
+
+// ImportCertificate stores a certificate under a name, or replaces what is stored there.
+func (c *Client) ImportCertificate(ctx context.Context, name string, req api.CertificateRequest) (*api.CertificateImported, error) {
+	return send[api.CertificateImported](ctx, c, http.MethodPut, "/v1/certificates/"+url.PathEscape(name), req)
+}
+
+// RemoveCertificate removes a certificate, or with an algorithm that chain of it alone.
+func (c *Client) RemoveCertificate(ctx context.Context, name, algorithm string) (*api.CertificateRemoved, error) {
+	path := "/v1/certificates/" + url.PathEscape(name)
+	if algorithm != "" {
+		path += "?algorithm=" + url.QueryEscape(algorithm)
+	}
+	return send[api.CertificateRemoved](ctx, c, http.MethodDelete, path, nil)
+}
+
 // Nodes lists the members.
 func (c *Client) Nodes(ctx context.Context) (*api.NodeList, error) {
 	return get[api.NodeList](ctx, c, "/v1/nodes")

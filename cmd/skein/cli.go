@@ -116,7 +116,7 @@ const (
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.statusCommand(), c.checkCommand(), c.fmtCommand(), c.planCommand(), c.applyCommand(), c.showCommand(),
-		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.nodeCommand(),
+		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.certCommand(), c.nodeCommand(),
 		c.runCommand(), c.agentCommand(), c.guardCommand(), c.clusterCommand(), c.demoCommand(), c.labSweeperCommand(), c.versionCommand(),
 	}
 }
@@ -196,6 +196,11 @@ func (c *cli) color(tty bool) bool { return tty && c.env("NO_COLOR") == "" && c.
 
 // readFile reads FILE; "-" is standard input. It returns the name for messages.
 func (c *cli) readFile(path string) (name string, text []byte, err error) {
+	return c.readText(path, "configuration")
+}
+
+// readText is readFile for any text that is what says.
+func (c *cli) readText(path, what string) (name string, text []byte, err error) {
 	if path == "-" {
 		text, err = io.ReadAll(io.LimitReader(c.in, maxText+1))
 		name = "stdin"
@@ -205,9 +210,9 @@ func (c *cli) readFile(path string) (name string, text []byte, err error) {
 	}
 	switch {
 	case err != nil:
-		return name, nil, fmt.Errorf("read the configuration: %w", err)
+		return name, nil, fmt.Errorf("read the %s: %w", what, err)
 	case len(text) > maxText:
-		return name, nil, failf("", "%s is larger than %d MiB: this is not a configuration", name, maxText>>20)
+		return name, nil, failf("", "%s is larger than %d MiB: this is no %s", name, maxText>>20, what)
 	}
 	return name, text, nil
 }

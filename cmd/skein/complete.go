@@ -53,6 +53,14 @@ func (c *cli) serverNames(ctx context.Context) []string {
 	return names(l.Servers, serverName)
 }
 
+func (c *cli) certificateNames(ctx context.Context) []string {
+	l, err := c.node().Certificates(ctx)
+	if err != nil {
+		return nil
+	}
+	return names(l.Certificates, func(cs api.CertificateStatus) string { return cs.Name })
+}
+
 func (c *cli) nodeNames(ctx context.Context) []string {
 	l, err := c.node().Nodes(ctx)
 	if err != nil {

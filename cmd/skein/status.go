@@ -95,7 +95,7 @@ func (c *cli) drawStatus(s *api.Status, wide bool) {
 	c.drawVerdict(s, p)
 	fmt.Fprintln(c.out)
 	c.drawFacts(s, p)
-	for _, section := range []*table{c.nodeTable(s.Nodes, wide), c.vipTable(s.VIPs, wide), c.backendTable(s.Backends, wide)} {
+	for _, section := range []*table{c.nodeTable(s.Nodes, wide), c.vipTable(s.VIPs, wide), c.backendTable(s.Backends, wide), c.certificateTable(s.Certificates, wide)} {
 		if len(section.rows) > 0 {
 			fmt.Fprintln(c.out)
 			c.drawTable(section)

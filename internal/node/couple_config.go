@@ -46,6 +46,7 @@ func (n *Node) put(v *state.View) error {
 	if n.engine == nil || v.Config == nil {
 		return nil
 	}
+	n.tellCertificates(v) // which the configuration may name
 	if err := n.engine.Apply(v.Config); err != nil {
 		return err
 	}

@@ -10,6 +10,9 @@ import (
 // logTick is how often time passes in the log: sticky entries and tokens end by it.
 const logTick = time.Second
 
+// ticketTick is how often time passes in a log in which nothing ends but keys of session tickets.
+const ticketTick = 10 * time.Minute
+
 // coupleTime: the leader's monotonic clock -> log time. Only while something in the log can end, so that a quiet cluster's log is
 // quiet; time that was not needed is made up for with the next tick.
 func (n *Node) coupleTime(ctx context.Context) {
@@ -31,11 +34,15 @@ func (n *Node) coupleTime(ctx context.Context) {
 			continue
 		}
 		view := n.machine.Views().Get()
-		if len(view.Tokens) == 0 && len(view.Scope.Tables) == 0 {
-			since = time.Now()
+		now := time.Now()
+		switch {
+		case len(view.Tokens) > 0 || len(view.Scope.Tables) > 0:
+		case len(view.Tickets) > 0 && now.Sub(since) < ticketTick: // which last for hours
+			continue
+		case len(view.Tickets) == 0:
+			since = now
 			continue
 		}
-		now := time.Now()
 		pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		_, _, err := n.cluster.Propose(pctx, state.Encode(state.Tick{ElapsedMs: uint64(now.Sub(since).Milliseconds())}))
 		cancel()

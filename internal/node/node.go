@@ -48,6 +48,8 @@ type Engine interface {
 	Check(*config.Config) error
 	SetUsable(backend, server string, usable bool)
 	SetAdmin(backend, server string, state plan.Admin, weight int)
+	SetCertificates([]*engine.Certificate) error
+	SetTicketKeys([]engine.TicketKey) error
 	Stats() engine.Stats
 	Drain(context.Context) error
 }
@@ -91,6 +93,12 @@ type Node struct {
 	lacks    watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
 	flapping watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	draining atomic.Bool
+
+	certsMu sync.Mutex
+	// certsMu guards the following.
+	keys      keyring
+	certsTold []state.Certificate // to the engine
+	sealedOff []error             // why some of them are not usable
 }
 
 // Open opens the log of the cluster that this host belongs to, finds or starts the guard, and returns a node that does nothing
@@ -112,6 +120,7 @@ func Open(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.keys.seal = n.cluster.SealKey()
 	if err := n.openEdges(o); err != nil {
 		return nil, errors.Join(err, n.cluster.Close())
 	}
@@ -189,6 +198,9 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleElection)
 	couples(n.coupleSticky)
 	couples(n.coupleTime)
+	couples(n.coupleCertificates)
+	couples(n.coupleTickets)
+	couples(n.turnTickets)
 	goes("admin API", life, n.serveAPI)
 	if at := n.conf.Metrics; at.IsValid() {
 		from := metrics.Sources{Version: n.version, Node: n.report}
@@ -254,6 +266,7 @@ func (n *Node) serveAPI(ctx context.Context) error {
 	}
 	server := api.New(api.Options{
 		Self: n.conf.Name, Views: n.machine.Views(), Running: &n.running, Report: n.report, Check: n.check, Explain: n.explain,
+		Seal:     n.cluster.SealKey().Seal,
 		Proposer: proposer{n.cluster}, Peers: peers{n}, Operations: operations{n}, Log: n.log.With("part", "api"),
 	})
 	ctx, cancel := context.WithCancel(ctx)

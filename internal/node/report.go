@@ -98,7 +98,7 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 	for _, f := range stats.Frontends {
 		r.Frontends = append(r.Frontends, api.FrontendReport{
 			Name: f.Name, Mode: f.Mode.String(), Listeners: listeners[f.Name], Active: f.Open(), Connections: f.Connections,
-			Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, Errors: failures(f.Totals),
+			Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, Handshakes: f.Handshakes, Resumed: f.Resumed, Errors: failures(f.Totals),
 		})
 	}
 	for _, b := range stats.Backends {
@@ -166,6 +166,10 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 		if log := n.engine.Stats().Log; log.Problem != "" {
 			add(api.Warning, "mend the cause: it is tried again every second", "the access log is not written: %s; %d lines are lost", log.Problem, log.Dropped)
 		}
+	}
+	for _, err := range n.unusableCertificates() {
+		add(api.Critical, "if this node joined before the cluster had a sealing key: `skein node remove "+n.conf.Name+"` on another node and join again; else import the certificate again",
+			"%v", err)
 	}
 	if !guard.Connected {
 		add(api.Critical, "see guard.log in the data directory", "no guard: this node can hold no address: %s", guard.Problem)

@@ -38,9 +38,12 @@ func (e *engine) Apply(c *config.Config) error {
 	return nil
 }
 
-func (e *engine) Check(*config.Config) error      { return nil }
-func (e *engine) SetUsable(string, string, bool)  {}
-func (e *engine) Stats() data.Stats               { return data.Stats{} }
+func (e *engine) Check(*config.Config) error                { return nil }
+func (e *engine) SetUsable(string, string, bool)            {}
+func (e *engine) Stats() data.Stats                         { return data.Stats{} }
+func (e *engine) SetCertificates([]*data.Certificate) error { return nil }
+func (e *engine) SetTicketKeys([]data.TicketKey) error      { return nil }
+
 func (e *engine) Drain(ctx context.Context) error { return nil }
 
 func (e *engine) SetAdmin(backend, server string, s plan.Admin, weight int) {

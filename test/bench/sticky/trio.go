@@ -260,13 +260,15 @@ func (*noGuard) Close()                           {}
 // noEngine carries no traffic: what loops would call, the benchmark calls.
 type noEngine struct{}
 
-func (noEngine) Run(ctx context.Context) error            { <-ctx.Done(); return nil }
-func (noEngine) Apply(*config.Config) error               { return nil }
-func (noEngine) Check(*config.Config) error               { return nil }
-func (noEngine) SetUsable(string, string, bool)           {}
-func (noEngine) SetAdmin(string, string, plan.Admin, int) {}
-func (noEngine) Stats() engine.Stats                      { return engine.Stats{} }
-func (noEngine) Drain(context.Context) error              { return nil }
+func (noEngine) Run(ctx context.Context) error               { <-ctx.Done(); return nil }
+func (noEngine) Apply(*config.Config) error                  { return nil }
+func (noEngine) Check(*config.Config) error                  { return nil }
+func (noEngine) SetUsable(string, string, bool)              {}
+func (noEngine) SetAdmin(string, string, plan.Admin, int)    {}
+func (noEngine) Stats() engine.Stats                         { return engine.Stats{} }
+func (noEngine) SetCertificates([]*engine.Certificate) error { return nil }
+func (noEngine) SetTicketKeys([]engine.TicketKey) error      { return nil }
+func (noEngine) Drain(context.Context) error                 { return nil }
 
 // broken is an engine that could not be made; the node that gets it ends with the reason.
 type broken struct {
