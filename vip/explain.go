@@ -155,6 +155,9 @@ func (m *machine) status(now int64) *wireStatus {
 		Held: map[string]Holding{}, Parked: map[string]Parking{}, Peers: map[string]PeerState{}, Explain: map[string][]string{},
 		Unable: map[string]string{},
 	}, Ages: map[string]time.Duration{}}
+	if !w.Fit {
+		w.Unfit = m.unfitWhy
+	}
 	for i, v := range m.vips {
 		w.Explain[v.name] = m.explain(now, i)
 		if m.unable(now, i) {

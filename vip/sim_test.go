@@ -48,6 +48,7 @@ type simNode struct {
 	wakes int64 // time of the next tick, to drop superseded ones
 	inbox []*message
 	links []simLink
+	owed  []int64 // by VIP: until when its promise was seen to last
 }
 
 // simLink is the kernel: it answers while the address is there and the gate is open.
@@ -84,7 +85,7 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 		w.placements = append(w.placements, Placement{VIP: fmt.Sprint("v", v)})
 	}
 	for i := range n {
-		nd := &simNode{w: w, i: i, alive: true, fit: true, links: make([]simLink, simVIPs)}
+		nd := &simNode{w: w, i: i, alive: true, fit: true, links: make([]simLink, simVIPs), owed: make([]int64, simVIPs)}
 		nd.seen = make([]Placement, simVIPs)
 		w.nodes = append(w.nodes, nd)
 		nd.boot()
@@ -131,6 +132,7 @@ func (n *simNode) boot() {
 		n.links[v].has = false // swept
 	}
 	n.inbox = nil
+	clear(n.owed)
 	n.tell()
 	n.m.local(n.w.now, n.alive, n.fit, "")
 	for v := range simVIPs {
@@ -209,6 +211,7 @@ func (n *simNode) act() {
 		}
 	}
 	n.m.out = n.m.out[:0]
+	n.keepsItsWord()
 	at := n.m.next()
 	if n.i%3 == 2 {
 		at += w.rng.Int64N(3 * ms) // no real time: it wakes late
@@ -216,6 +219,27 @@ func (n *simNode) act() {
 		at += w.rng.Int64N(ms / 10)
 	}
 	n.arm(at)
+}
+
+// keepsItsWord is the discipline of a voter, which two holders may take long to come of: a promise is made, or prolonged, to nobody
+// but whom the newest placement known names, for a claim of that very epoch, and never by a guard that keeps silent.
+func (n *simNode) keepsItsWord() {
+	w := n.w
+	for j, v := range n.m.vips {
+		if v.promUntil > w.now && v.promUntil > n.owed[j] {
+			claimed := v.placed.Epoch
+			if v.promised != n.m.self {
+				claimed = n.m.peers[n.m.peerIndex(v.promised)].claims[j].epoch
+			}
+			switch {
+			case n.m.silent(w.now):
+				w.t.Fatalf("n%d keeps silent, and promised v%d to %s", n.i, j, n.m.nameOf(v.promised))
+			case v.promised != v.knownNode || claimed != v.known:
+				w.t.Fatalf("n%d promised v%d to %s, which claimed %v; it knows of %v on %s", n.i, j, n.m.nameOf(v.promised), claimed, v.known, n.m.nameOf(v.knownNode))
+			}
+		}
+		n.owed[j] = v.promUntil
+	}
 }
 
 func (n *simNode) arm(at int64) {
@@ -460,6 +484,71 @@ func TestRestartedVoterKeepsThePromisesOfItsFormerLife(t *testing.T) {
 		w.run(maxPromise + 500*ms) // check fails the test if both answer
 		if !w.nodes[1].answers(0) {
 			t.Errorf("seed %d: the successor never answers", seed)
+		}
+	}
+}
+
+// The holder is cut off at the very moment at which the address is placed elsewhere, so the successor asks all the time and is granted
+// it as soon as the first promise ends. That is the tightest that it gets: the lease alone must have ended by then, with a gate and
+// without one.
+func TestTheLeaseEndsBeforeThePromise(t *testing.T) {
+	for seed := range uint64(80) {
+		w := newWorld(t, seed, 3)
+		w.steady, w.gated = true, seed%2 == 0
+		for _, n := range w.nodes {
+			n.tell()
+			n.act()
+		}
+		w.run(1500 * ms)
+		w.place(0, 0, 1)
+		w.run(200*ms + int64(seed)*ms/2)
+		if !w.nodes[0].answers(0) {
+			t.Fatal("the first holder does not hold")
+		}
+		for j := range w.nodes {
+			w.cut[[2]int{0, j}], w.cut[[2]int{j, 0}] = true, true
+		}
+		w.nodes[0].seen[0].Epoch = Epoch{1, 99} // its agent is cut off as well
+		w.place(0, 1, 1)
+		w.run(200 * ms) // check fails the test if both answer
+		if !w.nodes[1].answers(0) {
+			t.Errorf("seed %d: the successor does not answer", seed)
+		}
+	}
+}
+
+// The holder stops just after it has asked, and wakes up when the answers that wait for it are worth only a few milliseconds more: too
+// late to open the gate, for the voters' promises end soon after. It stops again at once, and can close nothing any more.
+func TestAnAnswerThatIsReadLateOpensNoGate(t *testing.T) {
+	for late := 30 * ms; late < 50*ms; late += ms / 2 {
+		w := newWorld(t, uint64(late), 3)
+		w.steady = true
+		for _, n := range w.nodes {
+			n.tell()
+			n.act()
+		}
+		w.run(1500 * ms)
+		w.place(0, 0, 1)
+		w.run(200 * ms)
+		n := w.nodes[0]
+		if !n.answers(0) {
+			t.Fatal("the first holder does not hold")
+		}
+		beat := n.m.nextBeat
+		for n.m.nextBeat == beat {
+			w.run(ms / 10)
+		}
+		n.stop(late) // the answers to this one wait
+		w.run(2 * ms)
+		for j := range w.nodes { // and nothing that comes later
+			w.cut[[2]int{j, 0}] = j != 0
+		}
+		w.place(0, 1, 1)
+		w.run(n.until - w.now + ms/5) // it reads them
+		n.stop(int64(time.Second))
+		w.run(200 * ms) // check fails the test if both answer
+		if !w.nodes[1].answers(0) {
+			t.Errorf("asleep for %.1f ms: the successor does not answer", float64(late)/1e6)
 		}
 	}
 }

@@ -184,10 +184,11 @@ type State struct {
 	Problem   string // why there is no guard, or why it took no Setup; empty when all is well
 	PID       int    // the guard's
 
-	Fit         bool // what the guard believes of its own agent
-	Silent      bool // just started: grants and claims nothing yet
-	RealTime    bool // runs as SCHED_FIFO
-	Locked      bool // memory locked
+	Fit         bool   // what the guard believes of its own agent
+	Unfit       string // why not, as it sees it
+	Silent      bool   // just started: grants and claims nothing yet
+	RealTime    bool   // runs as SCHED_FIFO
+	Locked      bool   // memory locked
 	Profile     string
 	ProfileWhy  string        // why it is not the fastest one; empty when it is
 	Lateness    time.Duration // worst wake-up of late

@@ -20,6 +20,9 @@ func (n *Node) report() api.NodeReport {
 	view, guard, running := n.machine.Views().Get(), n.guard.State().Get(), n.running.Get()
 	disk := n.cluster.Disk().Get()
 	fit, why := n.fit(running, disk)
+	if fit && guard.Connected && !guard.Fit { // the agent thinks well of itself; a loop of it hangs, say
+		fit, why = false, guard.Unfit
+	}
 	r := api.NodeReport{
 		Name: n.conf.Name, Version: n.version, Role: n.conf.Role.String(), At: time.Now(), StartedAt: n.started,
 		Revision: api.RevisionReport{Committed: view.Revision.Number, Running: running.Revision, Error: running.Error},
