@@ -228,6 +228,7 @@ type Plan struct {
 	BasedOn  uint64       `json:"based_on"`       // the revision to give to apply
 	Changes  []Change     `json:"changes"`
 	Warnings []Diagnostic `json:"warnings"`
+	Notes    []string     `json:"notes,omitempty"` // what goes on to outrank the text
 }
 
 // Change is one line of a plan.

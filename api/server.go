@@ -78,6 +78,8 @@ func (s *Server) routes() {
 		"PUT /v1/certificates/{certificate}":    s.putCertificate,
 		"DELETE /v1/certificates/{certificate}": s.deleteCertificate,
 		"POST /v1/tokens":                       s.postToken,
+		"GET /v1/lists":                         s.getLists,
+		"POST /v1/lists/{list}":                 s.postList,
 	} {
 		s.mux.Handle(pattern, s.handle(h))
 	}
@@ -206,6 +208,8 @@ func refusal(r *state.Refusal) *Error {
 		}
 	case errors.Is(r, state.ErrUnknownServer):
 		return errorf(CodeNotFound, "`skein server list` shows all", "%v", r)
+	case errors.Is(r, state.ErrUnknownList):
+		return errorf(CodeNotFound, "`skein list show` shows all", "%v", r)
 	case errors.Is(r, state.ErrUnknownNode):
 		return errorf(CodeNotFound, "`skein node list` shows all", "%v", r)
 	case errors.Is(r, state.ErrUnknownCertificate):

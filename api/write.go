@@ -80,7 +80,7 @@ func (s *Server) postPlan(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := s.opts.Views.Get()
-	return answer(w, Plan{AsOf: s.asOf(), BasedOn: v.Revision.Number, Changes: Changes(v.Config, conf), Warnings: warnings})
+	return answer(w, Plan{AsOf: s.asOf(), BasedOn: v.Revision.Number, Changes: Changes(v.Config, conf), Warnings: warnings, Notes: listNotes(v, conf)})
 }
 
 // putConfig commits a configuration and then tells, line by line, which node runs it. The answer is a stream of ApplyEvents.

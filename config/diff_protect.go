@@ -29,7 +29,7 @@ func describeList(l *List) object {
 
 func describeCaps(f *Frontend) []attribute {
 	c := f.Caps
-	attrs := []attribute{{"limit", strings.Join(f.Limits, ", ")}, {"max_connections", nonzero(c.Connections)}, {"max_requests", nonzero(c.Requests)}}
+	attrs := []attribute{{"limit", strings.Join(f.Limits, ", ")}, {"max_connections", nonzero(c.Connections)}, {"keepalive_requests", nonzero(c.Requests)}}
 	head, headers, body := "", "", ""
 	if f.Mode != TCP {
 		head, headers = sizeText(int64(c.Head)), strconv.Itoa(c.Headers)

@@ -78,7 +78,7 @@ func (p *parser) frontend(c *hclsyntax.Block) {
 			p.errorf(b.header, `write backend = "NAME", or a route`, "%s leads nowhere", b.what)
 		}
 	} else {
-		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate", "trusted", "max_requests", "max_head", "max_headers", "max_body"} {
+		for _, word := range []string{"route", "request_headers", "response_headers", "min_rate", "trusted", "keepalive_requests", "max_head", "max_headers", "max_body"} {
 			b.misplaced(word, fmt.Sprintf("%q needs http, and %s speaks tcp", word, b.what), "tcp is passed on as it comes, to one backend")
 		}
 		if !b.has("backend") {

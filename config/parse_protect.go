@@ -87,7 +87,7 @@ const (
 	maxCap     = 100_000_000
 )
 
-// caps reads the max_ attributes into what is inherited.
+// caps reads the attributes of Caps into what is inherited.
 func (p *parser) caps(b *body, c *Caps, http bool) {
 	number := func(word string, to *int, low, high int) {
 		if e := b.attr(word); e != nil {
@@ -100,7 +100,7 @@ func (p *parser) caps(b *body, c *Caps, http bool) {
 	if !http {
 		return
 	}
-	number("max_requests", &c.Requests, 0, maxCap)
+	number("keepalive_requests", &c.Requests, 0, maxCap)
 	number("max_headers", &c.Headers, 8, maxHeaders)
 	if e := b.attr("max_head"); e != nil {
 		if n, ok := p.size(e, `"max_head"`, minHead, maxHead); ok {

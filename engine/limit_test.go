@@ -117,7 +117,7 @@ func TestLimitsOfATCPFrontendReset(t *testing.T) {
 func TestCapsOfRequests(t *testing.T) {
 	addr := serveHTTP(t, echo)
 	r := start(t, engine.Options{}, func(port int) string {
-		return with(httpFrontend(port, "", addr), "", "max_requests = 2\n max_head = 1024\n max_headers = 8\n max_body = \"1KiB\"")
+		return with(httpFrontend(port, "", addr), "", "keepalive_requests = 2\n max_head = 1024\n max_headers = 8\n max_body = \"1KiB\"")
 	})
 	big := strings.Repeat("x", 1025)
 	for _, tc := range []struct {

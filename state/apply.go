@@ -53,6 +53,8 @@ func (v *View) setConfig(c SetConfig) Result {
 	v.Scope.VIPs = slices.Compact(v.Scope.VIPs)
 	slices.SortFunc(v.Scope.Servers, ServerKey.Compare)
 	v.Scope.Servers = slices.Compact(v.Scope.Servers)
+	slices.Sort(v.Scope.Lists)
+	v.Scope.Lists = slices.Compact(v.Scope.Lists)
 
 	var notes []string
 	if gone := missing(v.Servers, ServerKey.Compare, v.Scope.HasServer); len(gone) > 0 {
@@ -62,6 +64,7 @@ func (v *View) setConfig(c SetConfig) Result {
 			delete(v.Servers, k)
 		}
 	}
+	notes = append(notes, v.forgetLists()...)
 	if gone := missing(v.Placements, strings.Compare, v.Scope.HasVIP); len(gone) > 0 {
 		v.Placements = maps.Clone(v.Placements)
 		for _, vip := range gone {

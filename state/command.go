@@ -34,6 +34,8 @@ const (
 	kindRemoveCertificate kind = 21
 	kindPutTicketKey      kind = 22
 
+	kindSetList kind = 30
+
 	kindMove    kind = 40
 	kindSetNode kind = 41
 )
@@ -202,6 +204,8 @@ func Decode(b []byte) (Command, error) {
 		return decode[RemoveCertificate](body)
 	case kindPutTicketKey:
 		return decode[PutTicketKey](body)
+	case kindSetList:
+		return decode[SetList](body)
 	case kindMove:
 		return decode[Move](body)
 	case kindSetNode:

@@ -26,6 +26,8 @@ const (
 
 	UnknownCertificate Code = 20 // not in the store
 	InUse              Code = 21 // the configuration names it
+
+	UnknownList Code = 30 // not in the current configuration
 )
 
 // The refusals that a caller decides on, for errors.Is. What errors.As finds as a *Refusal has the details.
@@ -45,6 +47,7 @@ var (
 
 	ErrUnknownCertificate = errors.New("unknown certificate")
 	ErrInUse              = errors.New("in use")
+	ErrUnknownList        = errors.New("unknown list")
 )
 
 var sentinels = map[Code]error{
@@ -52,6 +55,7 @@ var sentinels = map[Code]error{
 	StaleEpoch: ErrStaleEpoch, UnknownVIP: ErrUnknownVIP, UnknownServer: ErrUnknownServer, UnknownNode: ErrUnknownNode,
 	BadToken: ErrBadToken, Exists: ErrExists, Removed: ErrRemoved, Invalid: ErrInvalid,
 	UnknownCertificate: ErrUnknownCertificate, InUse: ErrInUse,
+	UnknownList: ErrUnknownList,
 }
 
 // Result is the answer to one command, the same on every replica.

@@ -44,8 +44,9 @@ type image struct {
 	Removed    map[string]string
 	Placements []Placement
 	Servers    []imageServer
-	Drained    map[string]Drained `json:",omitempty"`
-	Keys       Keys               `json:",omitzero"`
+	Lists      map[string][]ListEntry `json:",omitempty"`
+	Drained    map[string]Drained     `json:",omitempty"`
+	Keys       Keys                   `json:",omitzero"`
 	CA         CA
 	Tokens     []Token
 
@@ -61,7 +62,7 @@ type imageServer struct {
 func imageOf(v *View, logTime uint64) image {
 	im := image{
 		LogTime: logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
-		Removed: v.Removed, Placements: v.SortedPlacements(), Drained: v.Drained, Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
+		Removed: v.Removed, Placements: v.SortedPlacements(), Drained: v.Drained, Lists: v.Lists, Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
 		Certificates: v.Certificates, Tickets: v.Tickets,
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
@@ -75,7 +76,7 @@ func (im *image) view() *View {
 	v := &View{
 		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
 		Placements: make(map[string]Placement, len(im.Placements)), Servers: make(map[ServerKey]Admin, len(im.Servers)),
-		Drained: im.Drained, Keys: im.Keys, CA: im.CA, Tokens: im.Tokens, Certificates: im.Certificates, Tickets: im.Tickets,
+		Drained: im.Drained, Lists: im.Lists, Keys: im.Keys, CA: im.CA, Tokens: im.Tokens, Certificates: im.Certificates, Tickets: im.Tickets,
 	}
 	for _, p := range im.Placements {
 		v.Placements[p.VIP] = p

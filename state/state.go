@@ -119,6 +119,8 @@ func (m *Machine) apply(index uint64, b []byte) Result {
 		r = next.removeCertificate(c)
 	case PutTicketKey:
 		r = next.putTicketKey(c, m.LogTime())
+	case SetList:
+		r = next.setList(c)
 	case Move:
 		r = next.move(c)
 	case SetNode:

@@ -169,6 +169,20 @@ func (s *script) run(words []string, text string) string {
 			c.Weight = &w
 		}
 		return s.apply(c)
+	case "list": // list name=bad by=ann add=198.18.0.0/24,198.18.1.1/32 remove=.. clear=.. or clear=all
+		c := SetList{List: a["name"], By: a["by"], At: at}
+		for _, p := range []struct {
+			word string
+			to   *[]netip.Prefix
+		}{{"add", &c.Add}, {"remove", &c.Remove}, {"clear", &c.Clear}} {
+			for text := range strings.SplitSeq(a[p.word], ",") {
+				if n, err := netip.ParsePrefix(text); err == nil {
+					*p.to = append(*p.to, n)
+				}
+			}
+		}
+		c.ClearAll = a["clear"] == "all"
+		return s.apply(c)
 	case "node": // node name=lb2 cert=c2 role=witness replaces=c1
 		return s.apply(PutNode{Node: a.node(), Replaces: a["replaces"]})
 	case "remove":
@@ -338,6 +352,11 @@ func show(v *View) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Drained)) {
 		p("drained %s for %v by %q", name, v.Drained[name].Drain, v.Drained[name].By)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Lists)) {
+		for _, e := range v.Lists[name] {
+			p("list %s %v in=%v by %q", name, e.Prefix, e.In, e.By)
+		}
 	}
 	first := func(keys [][]byte) (s string) {
 		for _, k := range keys {

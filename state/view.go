@@ -28,11 +28,12 @@ type View struct {
 	Config      *config.Config
 	ConfigError error
 
-	Nodes      []Node               // by name
-	Removed    map[string]string    // fingerprint of a certificate that is refused from now on -> the node's name
-	Placements map[string]Placement // by VIP
-	Servers    map[ServerKey]Admin  // only what differs from Default
-	Drained    map[string]Drained   // nodes that an operator has taken out of service
+	Nodes      []Node                 // by name
+	Removed    map[string]string      // fingerprint of a certificate that is refused from now on -> the node's name
+	Placements map[string]Placement   // by VIP
+	Servers    map[ServerKey]Admin    // only what differs from Default
+	Lists      map[string][]ListEntry // what was set on lists at run time, by network
+	Drained    map[string]Drained     // nodes that an operator has taken out of service
 
 	Keys   Keys
 	CA     CA
@@ -65,6 +66,7 @@ type Scope struct {
 	VIPs    []string
 	Servers []ServerKey
 	Tables  []sticky.Spec
+	Lists   []string `json:",omitempty"`
 
 	Certificates []string `json:",omitempty"` // that it names
 }
@@ -88,7 +90,11 @@ func ScopeOf(c *config.Config) Scope {
 	}
 	slices.Sort(s.Certificates)
 	s.Certificates = slices.Compact(s.Certificates)
+	for _, l := range c.Lists {
+		s.Lists = append(s.Lists, l.Name)
+	}
 	slices.Sort(s.VIPs)
+	slices.Sort(s.Lists)
 	slices.SortFunc(s.Servers, ServerKey.Compare)
 	slices.SortFunc(s.Tables, func(a, b sticky.Spec) int { return cmp.Compare(a.ID, b.ID) })
 	return s

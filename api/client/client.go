@@ -164,6 +164,16 @@ func (c *Client) RemoveCertificate(ctx context.Context, name, algorithm string) 
 	return send[api.CertificateRemoved](ctx, c, http.MethodDelete, path, nil)
 }
 
+// Lists lists the address lists.
+func (c *Client) Lists(ctx context.Context) (*api.AddressLists, error) {
+	return get[api.AddressLists](ctx, c, "/v1/lists")
+}
+
+// SetList changes a list at run time and returns it as it is then.
+func (c *Client) SetList(ctx context.Context, name string, req api.ListRequest) (*api.AddressList, error) {
+	return send[api.AddressList](ctx, c, http.MethodPost, "/v1/lists/"+url.PathEscape(name), req)
+}
+
 // Nodes lists the members.
 func (c *Client) Nodes(ctx context.Context) (*api.NodeList, error) {
 	return get[api.NodeList](ctx, c, "/v1/nodes")

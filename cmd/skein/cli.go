@@ -116,7 +116,7 @@ const (
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.statusCommand(), c.checkCommand(), c.fmtCommand(), c.planCommand(), c.applyCommand(), c.showCommand(),
-		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.certCommand(), c.nodeCommand(),
+		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.listCommand(), c.certCommand(), c.nodeCommand(),
 		c.runCommand(), c.agentCommand(), c.guardCommand(), c.clusterCommand(), c.demoCommand(), c.labSweeperCommand(), c.versionCommand(),
 	}
 }

@@ -179,6 +179,11 @@ The exit code is 0 when there is no difference and 2 when there is one.`,
 }
 
 func (c *cli) drawPlan(p *api.Plan, file, against string) {
+	defer func() {
+		for _, note := range p.Notes {
+			fmt.Fprintln(c.out, "note: "+clean(note))
+		}
+	}()
 	if len(p.Changes) == 0 {
 		fmt.Fprintln(c.out, "no difference")
 		return

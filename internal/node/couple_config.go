@@ -53,6 +53,7 @@ func (n *Node) put(v *state.View) error {
 	// New servers start as the engine's defaults say; what is known of them is told again, because the couplers of verdicts
 	// and admin state may have spoken before the engine knew the names.
 	n.tellAdmin(v)
+	n.tellLists(v)
 	n.checker.Set(healthcheck.Targets(v.Config))
 	n.tellVerdicts(n.checker.Verdicts().Get())
 	return nil

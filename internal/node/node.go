@@ -50,6 +50,7 @@ type Engine interface {
 	SetAdmin(backend, server string, state plan.Admin, weight int)
 	SetCertificates([]*engine.Certificate) error
 	SetTicketKeys([]engine.TicketKey) error
+	SetList(name string, entries []config.ListEntry)
 	Stats() engine.Stats
 	Drain(context.Context) error
 }
@@ -192,6 +193,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleConfig)
 	couples(n.coupleVerdicts)
 	couples(n.coupleAdmin)
+	couples(n.coupleLists)
 	couples(n.coupleGossip)
 	couples(n.coupleSeed)
 	couples(n.couplePlacement)

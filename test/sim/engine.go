@@ -46,6 +46,8 @@ func (e *engine) SetTicketKeys([]data.TicketKey) error      { return nil }
 
 func (e *engine) Drain(ctx context.Context) error { return nil }
 
+func (e *engine) SetList(string, []config.ListEntry) {}
+
 func (e *engine) SetAdmin(backend, server string, s plan.Admin, weight int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

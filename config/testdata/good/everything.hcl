@@ -39,7 +39,7 @@ limit "logins" {
 frontend "shop" {
   limit           = "per_client"
   max_connections = 10000
-  max_requests    = 1000
+  keepalive_requests = 1000
   max_head        = "16KiB"
   max_headers     = 64
   max_body        = "10MiB"

@@ -265,6 +265,7 @@ func (noEngine) Apply(*config.Config) error                  { return nil }
 func (noEngine) Check(*config.Config) error                  { return nil }
 func (noEngine) SetUsable(string, string, bool)              {}
 func (noEngine) SetAdmin(string, string, plan.Admin, int)    {}
+func (noEngine) SetList(string, []config.ListEntry)          {}
 func (noEngine) Stats() engine.Stats                         { return engine.Stats{} }
 func (noEngine) SetCertificates([]*engine.Certificate) error { return nil }
 func (noEngine) SetTicketKeys([]engine.TicketKey) error      { return nil }
