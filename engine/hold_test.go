@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -118,5 +119,30 @@ func TestAServerThatSendsMoreThanItAnnouncedIsNotUsedAgain(t *testing.T) {
 	}
 	if n := len(conns); n != 2 {
 		t.Errorf("%d connections to the server for two requests, want 2", n)
+	}
+}
+
+func TestABodyFollowsWhenARetryFindsAnIdleConnection(t *testing.T) {
+	// The request is for a server that refuses; the next has an unused connection. All of the client's body has arrived by then, so
+	// that no further event tells of it.
+	addr := serveHTTP(t, func(w http.ResponseWriter, q *http.Request) {
+		b, _ := io.ReadAll(q.Body)
+		fmt.Fprint(w, len(b))
+	})
+	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", addr, dead(t)) })
+	c := r.dial()
+	b := bufio.NewReader(c)
+	for range 2 { // one of them finds the dead server first
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if _, body := answer(t, b, "GET"); body != "0" {
+			t.Fatalf("body = %q", body)
+		}
+	}
+	for range 4 {
+		const size = 100 << 10
+		io.WriteString(c, fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)+strings.Repeat("x", size))
+		if _, body := answer(t, b, "POST"); body != fmt.Sprint(size) {
+			t.Fatalf("body = %q, want %d", body, size)
+		}
 	}
 }

@@ -205,7 +205,10 @@ func (c *client) readHead() {
 			c.await(takesResponse)
 			return
 		}
-		b := w.in
+		b := w.in[:headRead] // of a large body the rest is left for splicing
+		if len(c.in) > headRead/2 {
+			b = w.in
+		}
 		n := copy(b, c.in)
 		if n == 0 || c.incomplete {
 			if !c.readable {
@@ -235,7 +238,7 @@ func (c *client) readHead() {
 			return
 		}
 		if w.q.N == 0 {
-			if n == len(b) {
+			if n == len(w.in) {
 				c.malformed(h1.HeadTooLarge)
 				return
 			}

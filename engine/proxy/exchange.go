@@ -199,9 +199,6 @@ func (c *client) begin(rest []byte) {
 		c.drop(true)
 		return
 	}
-	if !x.bodyDone {
-		c.sendBody()
-	}
 	c.arm()
 }
 
@@ -275,10 +272,13 @@ func (c *client) dispatch(out []byte) {
 			if conn := p.take(); conn != nil {
 				x.join(w, s)
 				if c.sendOver(conn, out) {
+					c.sendBody() // what has arrived of it is told of no more
 					return
 				}
 				x.fresh = true // it had died; nothing arrived
-				out = x.req
+				if x.req != nil {
+					out = x.req
+				}
 				continue
 			}
 		}
@@ -341,8 +341,11 @@ func (c *client) sendOver(s *server, out []byte) bool {
 	s.reused, s.spoke = true, false
 	x.rec.server.Reused.Inc()
 	c.reached(0)
-	x.req = w.retain(x.req, out)
-	if w.write(&s.conn, out) == ioOK {
+	flows := !x.bodyDone && c.readable // the rest of the body comes at once: nothing is kept of it, and nothing of its beginning
+	if !flows {
+		x.req = w.retain(x.req, out)
+	}
+	if w.send(&s.conn, out, flows && x.body == h1.Length) == ioOK {
 		return true
 	}
 	s.c, x.srv = nil, nil
@@ -375,6 +378,10 @@ func (c *client) sendBody() {
 		w.received(c, int(c.up.moved-before))
 	}
 	switch o {
+	case flowRead:
+		if s.held {
+			s.push()
+		}
 	case flowDone:
 		if c.up.over { // the next request begins
 			c.keep([]byte{c.up.next})

@@ -24,6 +24,7 @@ type flow struct {
 	closed   bool // and dst has been told (tunnels)
 	over     bool // src has sent more than rest: next is the first byte of it
 	next     byte
+	more     bool // the last splice took all that it asked for: src has probably more
 	moved    int64
 }
 
@@ -53,7 +54,7 @@ func (w *Worker) pump(f *flow) outcome {
 			return flowWrite
 		}
 		if f.pipe != nil && f.pipe.Held > 0 {
-			more := f.rest > 0 && f.src.readable
+			more := f.rest > 0 && f.more
 			f.dst.held = more
 			switch _, e := f.pipe.Flush(f.dst.fd, more); {
 			case e == syscall.EAGAIN:
@@ -130,6 +131,7 @@ func (f *flow) fill() (int, ioState) {
 		f.src.readable, f.src.ended = false, true
 		return 0, ioEnd
 	}
+	f.more = n == want
 	// A splice that moved little leaves the question open whether src is drained: the pipe's slots may have been used up.
 	if f.rest < 0 && n < spliceFrom/4 {
 		f.bulk = false // a stream that has become a trickle

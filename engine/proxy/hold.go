@@ -39,9 +39,14 @@ func (h *holding) Expired() {
 		}
 		t.c.onHold = false
 		if t.c.held {
-			t.c.held = false
-			loop.Push(t.c.fd)
+			t.c.push()
 		}
 	}
 	h.list = h.list[:0]
+}
+
+// push sends what is held back.
+func (c *conn) push() {
+	c.held = false
+	loop.Push(c.fd)
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/skeinlb/skein/engine/plan"
 )
 
-// headRead bounds what is read in search of a response head: what is beyond it of a large body is left for splicing.
+// headRead bounds what is read in search of a head: what is beyond it of a large body is left for splicing.
 const headRead = 16 << 10
 
 // readHead reads the response's head, interim ones included, and what of the body comes with it.
@@ -215,7 +215,6 @@ func (s *server) respond(have []byte) {
 		c.down.start(&s.conn, &c.conn, rest)
 	}
 	s.readBody()
-	w.hold(c)
 }
 
 // readBody passes on the response's body, as far as there is something to read and the client takes it.
@@ -234,6 +233,8 @@ func (s *server) readBody() {
 			s.keep = false
 		}
 		c.finish()
+	case flowRead:
+		w.hold(c)
 	case flowYield:
 		w.again(c)
 	case flowShort, flowSrcError:
