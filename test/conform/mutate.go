@@ -4,67 +4,95 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
-// What mutations are made of: pieces that parsers have disagreed about.
-var pieces = []string{
-	"\r\n", "\n", "\r", "\r\n\r\n", " ", "\t", "\x00", "\x0b", "\x7f", "\x80", ":", ";", ",", "=", "\"", "\\", "0", "1", "5", "a", "%", "#", "?", "/", "*", "-", "+",
-	"Host: b\r\n", "Content-Length: 5\r\n", "Content-Length: 0\r\n", "Content-Length: +5\r\n", "Content-Length : 5\r\n", " Content-Length: 5\r\n",
-	"Transfer-Encoding: chunked\r\n", "Transfer-Encoding: identity\r\n", "transfer-encoding:\tCHUNKED\r\n", "Transfer-Encoding: chunked, chunked\r\n",
-	"Connection: close\r\n", "Connection: keep-alive\r\n", "Connection: Content-Length\r\n", "Connection: Transfer-Encoding, Host\r\n", "Connection: upgrade\r\n",
-	"Upgrade: websocket\r\n", "Expect: 100-continue\r\n", "TE: trailers\r\n", "Max-Forwards: 0\r\n", "X: y\r\n", " folded\r\n",
-	"0\r\n\r\n", "5\r\nhello\r\n", "5;x=y\r\n", "ffffffffffffffff\r\n", "HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "http://b/", "chunked", "hello",
-	"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
-}
-
-// seeds are what mutations start from.
-var seeds = []string{
-	"GET /a?b HTTP/1.1|Host: a|X: y||",
-	"GET /a HTTP/1.0|Connection: keep-alive||",
-	"GET http://a/b HTTP/1.1|Host: a||",
-	"POST /a HTTP/1.1|Host: a|Content-Length: 5||hello",
-	"POST /a HTTP/1.1|Host: a|Transfer-Encoding: chunked||5|hello|0||",
-	"POST /a HTTP/1.1|Host: a|Transfer-Encoding: chunked||5;a=\"b\"|hello|0|X: y||",
-	"PUT /a HTTP/1.1|Host: a|Expect: 100-continue|Content-Length: 5||hello",
-	"GET /a HTTP/1.1|Host: a|Connection: X, close|X: y||",
-	"GET /1 HTTP/1.1|Host: a||POST /2 HTTP/1.1|Host: a|Content-Length: 5||helloGET /3 HTTP/1.1|Host: a||",
-}
-
-// Mutate returns bytes that were one or a few valid requests: pieces inserted, doubled, moved, cut out or overwritten.
-func Mutate(rng *rand.Rand) string {
-	b := []byte(crlf(seeds[rng.IntN(len(seeds))]))
-	for range 1 + rng.IntN(3) {
-		i := rng.IntN(len(b) + 1)
-		if rng.IntN(2) == 0 { // most of what matters happens at the beginning of a line
-			if n := strings.IndexByte(string(b[i:]), '\n'); n >= 0 {
-				i += n + 1
-			}
-		}
-		j := min(len(b), i+1+rng.IntN(12))
-		switch piece := []byte(pieces[rng.IntN(len(pieces))]); rng.IntN(6) {
-		case 0, 1, 2:
-			b = slices.Insert(b, i, piece...)
-		case 3:
-			b = slices.Replace(b, i, j, piece...)
-		case 4:
-			b = slices.Insert(b, i, slices.Clone(b[i:j])...)
-		case 5:
-			b = slices.Delete(b, i, j)
-		}
+// What requests are torn with: pieces that parsers have disagreed about.
+var (
+	pieces = []string{
+		"\r\n", "\n", "\r", "\r\n\r\n", " ", "\t", "\x00", "\x0b", "\x7f", "\x80", ":", ";", ",", "=", "\"", "\\", "0", "1", "5", "a", "%", "#", "?", "/", "*", "-", "+",
+		"0\r\n\r\n", "5\r\nhello\r\n", "5;x=y\r\n", "ffffffffffffffff\r\n", "HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "http://b/", "chunked", "hello", smuggled,
 	}
-	return string(b)
+	lines = []string{
+		"Host: b", "Host:", "Host: a:0", "Content-Length: 5", "Content-Length: 0", "Content-Length: 5, 5", "Content-Length: 5, 6", "Content-Length : 5", " Content-Length: 5",
+		"Content-Length:\v5", "Content_Length: 5", "Content-Length: 5\x00", "\tContent-Length: 5", "Content-Length\x00: 5", "Content-Length",
+		"Transfer-Encoding: chunked", "Transfer-Encoding: identity", "transfer-encoding:\tCHUNKED", "Transfer-Encoding: chunked, chunked", "Transfer-Encoding: gzip, chunked",
+		"Transfer-Encoding: chunked, identity", "Transfer-Encoding: \"chunked\"", "Transfer-Encoding:\vchunked", "Transfer-Encoding : chunked", " Transfer-Encoding: chunked",
+		"Transfer-Encoding: chunked;q=1", "Transfer-Encoding: xchunked", "Transfer-Encoding:", "Transfer_Encoding: chunked", "X: y\rTransfer-Encoding: chunked",
+		"Connection: close", "Connection: keep-alive", "Connection: Content-Length", "Connection: Transfer-Encoding, Host", "Connection: upgrade", "Upgrade: websocket",
+		"Expect: 100-continue", "Expect: 200-ok", "TE: trailers", "Max-Forwards: 0", "X: y", " folded", "\tfolded", ": y", "X y", "", "\x00", "X:\n y",
+		"GET /smuggled HTTP/1.1",
+	}
+	endings = []string{"\n", "\r", "\r\r\n", "\n\r", "", "\r\n\r\n", " \r\n", "\x00\r\n", "\n\n", "\r\n ", "\r\n\t"}
+	numbers = []string{"+5", "05", "0x5", "5,5", "5 5", "-0", "-1", "", "18446744073709551616", "9223372036854775808", "4294967296", "4", "6", "1e1", "5.0", "5\t", "\u0665"}
+	number  = regexp.MustCompile(`\b[0-9a-fA-F]*[0-9][0-9a-fA-F]*\b`)
+)
+
+// tear changes one thing about bytes that were requests.
+func (g grammar) tear(s string) string {
+	parts := strings.SplitAfter(s, "\r\n") // lines, of heads and of chunks
+	i := g.IntN(len(parts))
+	line, hasEnd := strings.CutSuffix(parts[i], "\r\n")
+	end := ""
+	if hasEnd {
+		end = "\r\n"
+	}
+	switch g.IntN(13) {
+	case 0: // how a line ends
+		parts[i] = line + g.of(endings...)
+	case 1, 2: // another line
+		parts = slices.Insert(parts, i, g.of(lines...)+"\r\n")
+	case 3: // a line twice
+		parts = slices.Insert(parts, i, parts[i])
+	case 4: // a line less
+		parts = slices.Delete(parts, i, i+1)
+	case 5: // a line elsewhere
+		j := g.IntN(len(parts))
+		parts[i], parts[j] = parts[j], parts[i]
+	case 6: // white space
+		parts[i] = g.of(" ", "\t", "\v", "") + strings.Replace(line, ":", g.of(" :", "\t:", ":\t", ": \x0c", "::"), 1) + g.of("", " ", "\t", "\v") + end
+	case 7: // letters
+		parts[i] = g.of(strings.ToUpper(line), strings.ToLower(line), strings.ReplaceAll(line, "e", "\u0117"), strings.ReplaceAll(line, "-", "_")) + end
+	case 8: // a number
+		if at := number.FindAllStringIndex(line, -1); at != nil {
+			where := at[g.IntN(len(at))]
+			parts[i] = line[:where[0]] + g.of(numbers...) + line[where[1]:] + end
+		}
+	case 9: // the end
+		return s[:g.IntN(len(s)+1)]
+	default:
+		return g.tearBytes(s)
+	}
+	return strings.Join(parts, "")
 }
 
-// Survive sends bytes of which nobody has said what they should come to, and returns how the invariants are broken, if they are.
-// Here the second invariant is: every complete request at the origin has its own answer at the client, in the same order, and
-// nothing else has an answer that is no error.
-func (j *Judge) Survive(bytes string) []string {
+// tearBytes knows of no lines.
+func (g grammar) tearBytes(s string) string {
+	i := g.IntN(len(s) + 1)
+	if n := strings.IndexByte(s[i:], '\n'); n >= 0 && g.IntN(2) == 0 { // most of what matters happens at the beginning of a line
+		i += n + 1
+	}
+	j := min(len(s), i+1+g.IntN(12))
+	switch g.IntN(6) {
+	case 0, 1, 2:
+		return s[:i] + g.of(pieces...) + s[i:]
+	case 3:
+		return s[:i] + g.of(pieces...) + s[j:]
+	case 4:
+		return s[:j] + s[i:]
+	}
+	return s[:i] + s[j:]
+}
+
+// Survive sends a script and returns how the invariants are broken, if they are. Here the second invariant is: every complete
+// request at the origin was sent, as the RFC reads what was sent; it has its own answer at the client, in the same order, and nothing
+// else has an answer that is no error. What is valid arrives, all of it.
+func (j *Judge) Survive(s Script) []string {
 	if j.Patience == 0 {
 		j.Patience = patience
 	}
@@ -75,11 +103,18 @@ func (j *Judge) Survive(bytes string) []string {
 		return []string{err.Error()}
 	}
 	defer c.Close()
-	io.WriteString(c, bytes)
-	c.(*net.TCPConn).CloseWrite()
-	c.SetReadDeadline(time.Now().Add(j.Patience))
+	go func() { // the answers are read meanwhile; an error is no concern of its
+		for i, part := range s.writes() {
+			if i > 0 && s.Pause {
+				time.Sleep(cutPause)
+			}
+			io.WriteString(c, part)
+		}
+		c.(*net.TCPConn).CloseWrite()
+	}()
 	var answers []string
 	for in := bufio.NewReader(c); ; {
+		c.SetReadDeadline(time.Now().Add(j.Patience))
 		m, err := readResponse(in, false)
 		if isBad(err) {
 			r.blame("the client gets what is not canonical: %v", err)
@@ -108,6 +143,15 @@ func (j *Judge) Survive(bytes string) []string {
 	}
 	if !slices.Equal(requests, answers) {
 		r.blame("the origin sees %q, the client is answered %q", requests, answers)
+	}
+	if may := legal(s.Bytes); !within(requests, may) {
+		r.blame("the origin sees %q, of the requests %q that were sent", requests, may)
+	}
+	if s.Expect != nil && !slices.Equal(s.Expect, requests) {
+		r.blame("the origin sees %q, want %q: nothing was wrong with it", requests, s.Expect)
+	}
+	if len(r.Wrong) > 0 {
+		j.Origin.Hangup() // what this one did to a connection does not reach the next
 	}
 	return r.Wrong
 }

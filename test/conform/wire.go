@@ -166,7 +166,7 @@ func readChunks(r *bufio.Reader) (string, error) {
 		if err != nil {
 			return "", unexpected(err)
 		}
-		n, err := strconv.ParseInt(l, 16, 40)
+		n, err := strconv.ParseInt(l, 16, 64)
 		if err != nil || strings.Trim(l, "0123456789abcdefABCDEF") != "" {
 			return "", bad("a chunk size that is no plain number: %q", clip(l))
 		}

@@ -1,6 +1,6 @@
 // Command score runs the conformance battery against skein and Debian's HAProxy and nginx, and prints the three scores side by side.
 //
-// With -out it writes them as a table, with what each of the three gets wrong, and as JSON.
+// With -out it writes them as a table, with what each of the three gets wrong, and as JSON. Then it sends skein torn requests.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/skeinlb/skein/test/conform"
 )
@@ -22,12 +23,51 @@ func main() {
 	bin := flag.String("skein", "bin/skein", "the binary to judge")
 	out := flag.String("out", "test/conform/results", "directory for the table and the raw results; empty: do not write")
 	only := flag.String("only", "", "run only cases whose class or name contains this")
+	count := flag.Uint64("mutations", 20_000, "torn requests to send to skein behind the battery; see conform.Generate")
+	seed := flag.Uint64("seed", uint64(time.Now().Unix()), "of the torn requests; another every time, to find what the last did not")
 	verbose := flag.Bool("v", false, "print what is wrong with every case that fails")
 	flag.Parse()
-	if err := run(*bin, *out, *only, *verbose); err != nil {
+	err := run(*bin, *out, *only, *verbose)
+	if err == nil && *count > 0 && *only == "" {
+		err = tear(*bin, *seed, *count)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "score:", err)
 		os.Exit(1)
 	}
+}
+
+// maxShown bounds the scripts that are printed.
+const maxShown = 10
+
+// tear sends requests that nobody has thought of as a case, and fails when an invariant is broken.
+func tear(bin string, seed, count uint64) error {
+	abs, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nsending %d torn requests of seed %d\n", count, seed)
+	r, err := conform.Start(conform.Skein(abs))
+	if err != nil {
+		return err
+	}
+	defer r.Stop()
+	broken := 0
+	for n := range count {
+		s := conform.Generate(seed, n)
+		wrong := r.Survive(s)
+		if len(wrong) == 0 {
+			continue
+		}
+		if broken++; broken <= maxShown {
+			fmt.Printf("script %d, %v\n    %s\n    again: go test ./test/conform -run Torn -seed %d -from %d -mutations 1\n", n, s, strings.Join(wrong, "\n    "), seed, n)
+		}
+	}
+	if broken > 0 {
+		return fmt.Errorf("%d of %d torn requests of seed %d break an invariant", broken, count, seed)
+	}
+	fmt.Println("none breaks an invariant")
+	return nil
 }
 
 // judged is a proxy with what came of the cases.
