@@ -39,7 +39,17 @@ type VIP struct {
 
 	// MinimumServers is how many healthy servers a node must see in every backend behind the VIP to be a good holder; 0: none.
 	MinimumServers int
+	VRRP           *VRRP // nil: in no VRRP group
 	Pos            Pos
+}
+
+// VRRP is the VRRP group that the holder of a VIP takes part in, beside routers that are not skein.
+type VRRP struct {
+	RouterID uint8         // 1..255
+	Version  uint8         // 2 or 3
+	Priority uint8         // 1..254
+	Interval time.Duration // between advertisements
+	Preempt  bool          // take over from a router of lower priority
 }
 
 // Mode is what a listener speaks.

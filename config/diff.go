@@ -116,6 +116,7 @@ func objects(c *Config) []object {
 		all = append(all, object{"vip " + quote(v.Name), join(v.Addresses), []attribute{
 			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"prefer", strings.Join(v.Prefer, ", ")},
 			{"failback", after(v.Failback)}, {"group", v.Group}, {"minimum_servers", nonzero(v.MinimumServers)},
+			{"vrrp", describeVRRP(v.VRRP)},
 		}})
 	}
 	for _, l := range c.Lists {
@@ -348,6 +349,13 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+func describeVRRP(r *VRRP) string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("router_id=%d version=%d priority=%d interval=%s preempt=%t", r.RouterID, r.Version, r.Priority, shortDuration(r.Interval), r.Preempt)
 }
 
 // after is a delay, "" for none.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -51,12 +52,65 @@ func (p *parser) vip(c *hclsyntax.Block) {
 		v.MinimumServers, _ = p.integer(e, `"minimum_servers"`, 1, 1000)
 	}
 	b.misplaced("password", `"password" is not needed`, "nodes know each other by the certificates of the cluster")
-	b.misplaced("virtual_router_id", `"virtual_router_id" is not needed`, "skein does not speak VRRP")
+	b.misplaced("virtual_router_id", `"virtual_router_id" is not needed`, `to join a group of keepalived's, write vrrp { router_id = 51 }`)
 	b.misplaced("priority", `"priority" is a word of VRRP`, `rank the nodes with prefer = ["lb1", "lb2"]`)
+	p.vrrp(v, b)
 	b.done()
 	if v.Name != "" && p.unique(c, v.Name, "vip") {
 		p.config.VIPs = append(p.config.VIPs, v)
 	}
+}
+
+// vrrp reads the VRRP group of a vip.
+func (p *parser) vrrp(v *VIP, of *body) {
+	b := of.plain("vrrp")
+	if b == nil {
+		return
+	}
+	r := &VRRP{Version: 3, Priority: 100, Interval: time.Second}
+	small := func(name string, to *uint8, low, high int) {
+		if e := b.attr(name); e != nil {
+			n, _ := p.integer(e, fmt.Sprintf("%q", name), low, high)
+			*to = uint8(n)
+		}
+	}
+	small("router_id", &r.RouterID, 1, 255)
+	if !b.has("router_id") {
+		p.errorf(b.header, "write router_id = 51, the virtual_router_id of the other routers", "%s has no router_id", b.what)
+	}
+	small("version", &r.Version, 2, 3)
+	small("priority", &r.Priority, 1, 254)
+	step, longest := 10*time.Millisecond, 40950*time.Millisecond
+	if r.Version == 2 {
+		step, longest = time.Second, 255*time.Second
+	}
+	if e := b.attr("interval"); e != nil {
+		if d, ok := p.duration(e, `"interval"`, step, longest); ok {
+			r.Interval = d
+			if d%step != 0 {
+				p.errorf(e.Range(), "", "version %d of VRRP counts its interval in steps of %v", r.Version, step)
+			}
+		}
+	}
+	if e := b.attr("preempt"); e != nil {
+		r.Preempt, _ = p.boolean(e, `"preempt"`)
+	}
+	b.done()
+	four, six := 0, 0
+	for _, a := range v.Addresses {
+		if a.Addr().Is4() {
+			four++
+		} else {
+			six++
+		}
+	}
+	switch {
+	case four > 0 && six > 0:
+		p.errorf(b.header, "write two vips, one for each family, and put them into one group", "%s has addresses of two families: a virtual router has one", b.what)
+	case six > 0 && r.Version == 2:
+		p.errorf(b.header, "write version = 3", "%s has IPv6 addresses, which version 2 does not know", b.what)
+	}
+	v.VRRP = r
 }
 
 // ranking is the VIP that says which nodes its group prefers, and where it says so.

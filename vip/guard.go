@@ -47,13 +47,15 @@ type guard struct {
 	wire  []byte
 	ts    unix.Timespec
 
-	ctl   *controlServer
-	links *linkLayer
-	arp   *arpSocket
-	nd    ndSocket
-	gate  *gate
-	beats [MaxLinks]beat    // where heartbeats go out and come in, by link
-	peers [][]unix.Sockaddr // as machine.peers, by link
+	ctl     *controlServer
+	links   *linkLayer
+	arp     *arpSocket
+	nd      ndSocket
+	gate    *gate
+	routers map[string]*router // by VIP: those in a VRRP group
+	joinAt  int64              // not to try again to join a group before
+	beats   [MaxLinks]beat     // where heartbeats go out and come in, by link
+	peers   [][]unix.Sockaddr  // as machine.peers, by link
 
 	devs    []*device // as machine.vips; nil: none found
 	frames  [][]frames
@@ -93,7 +95,7 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 	if opts.Linger == 0 {
 		opts.Linger = lingerDefault
 	}
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, dropped: map[string]uint64{}}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
 	for k := range g.beats {
 		g.beats[k].fd = -1
 	}
@@ -200,8 +202,14 @@ func (g *guard) loop() error {
 			}
 			fds = append(fds, unix.PollFd{Fd: fd, Events: unix.POLLIN})
 		}
+		routers := len(fds)
+		for _, v := range g.m.vips {
+			if r := g.routers[v.name]; r != nil && r.fd >= 0 {
+				fds = append(fds, unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN})
+			}
+		}
 		now := g.now()
-		due := min(g.m.next(), g.reportAt, g.checkAt, g.watchAt)
+		due := min(g.m.next(), g.reportAt, g.checkAt, g.watchAt, g.nextRouter())
 		wait := max(due-now, 0)
 		if wait < spinGuard && hurried {
 			wait = spinGuard
@@ -217,6 +225,14 @@ func (g *guard) loop() error {
 			g.m.woke(now, now-due)
 		}
 		if n > 0 {
+			for i, k := 0, routers; k < len(fds) && i < len(g.m.vips); i++ { // before a setup can change them
+				if r := g.routers[g.m.vips[i].name]; r != nil && r.fd >= 0 {
+					if fds[k].Revents != 0 {
+						g.hearRouter(i, r)
+					}
+					k++
+				}
+			}
 			for i := range g.ctl.guests {
 				if fds[6+MaxLinks+i].Revents != 0 {
 					g.hearGuest(&g.ctl.guests[i])
@@ -254,6 +270,7 @@ func (g *guard) loop() error {
 		}
 		g.m.tick(now)
 		g.act()
+		g.tickRouters(now)
 		if now >= g.reportAt || g.dirty {
 			g.report()
 		}
@@ -276,24 +293,28 @@ func (g *guard) act() {
 		case actAdd:
 			v := g.m.vips[a.vip]
 			g.log.Info("vip held", "vip", v.name, "epoch", v.heldEpoch.String(), "on", g.devs[a.vip].name)
-			g.put(a.vip)
+			if g.routers[v.name] != nil {
+				g.join(a.vip, false)
+			} else {
+				g.put(a.vip)
+			}
 		case actRefresh:
-			g.put(a.vip)
+			if g.routed(a.vip) {
+				g.put(a.vip)
+			}
 		case actDel:
+			g.leave(a.vip)
 			g.take(a.vip)
 		case actGate:
-			if g.gate.up {
-				for _, p := range g.m.vips[a.vip].prefixes {
-					if g.m.leaseEnd(a.vip) >= g.now()+g.m.prof.gate {
-						g.gate.tick(p.Addr(), g.m.prof.gate)
-					}
-				}
-			}
+			g.openGate(a.vip)
 		case actProbe:
 			for _, f := range g.frames[a.vip] {
 				g.say(a.vip, f, f.probe)
 			}
 		case actAnnounce:
+			if !g.routed(a.vip) {
+				continue
+			}
 			for _, f := range g.frames[a.vip] {
 				for _, frame := range [...][]byte{f.request, f.reply} {
 					if frame != nil && g.m.leaseEnd(a.vip) > g.now() {
@@ -312,6 +333,18 @@ func (g *guard) act() {
 	g.m.out = g.m.out[:0]
 	if len(g.failing) > 0 {
 		g.retake()
+	}
+}
+
+// openGate lets the kernel answer for VIP i for one gate more, if the lease lasts that long and a VRRP group lets us.
+func (g *guard) openGate(i int) {
+	if !g.gate.up || !g.routed(i) {
+		return
+	}
+	for _, p := range g.m.vips[i].prefixes {
+		if g.m.leaseEnd(i) >= g.now()+g.m.prof.gate {
+			g.gate.tick(p.Addr(), g.m.prof.gate)
+		}
 	}
 }
 
@@ -395,7 +428,7 @@ func (g *guard) hearClaims(next func() (mac [6]byte, addr netip.Addr, more bool)
 			continue
 		}
 		for i, v := range g.m.vips {
-			if g.devs[i] == nil || slices.Equal(mac[:], g.devs[i].mac) {
+			if g.devs[i] == nil || slices.Equal(mac[:], g.devs[i].mac) || !g.routed(i) {
 				continue
 			}
 			for _, p := range v.prefixes {

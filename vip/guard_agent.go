@@ -214,6 +214,7 @@ func (g *guard) configure(s *Setup) error {
 		g.sweep()
 	}
 	g.findDevices()
+	g.setRouters(s)
 	g.installGate()
 	g.m.tick(g.now())
 	g.act()
@@ -350,7 +351,7 @@ func (g *guard) installGate() {
 	var held []netip.Addr
 	now := g.now()
 	for i, v := range g.m.vips {
-		if v.held && g.m.leaseEnd(i) >= now+g.m.prof.gate {
+		if v.held && g.routed(i) && g.m.leaseEnd(i) >= now+g.m.prof.gate {
 			for _, p := range v.prefixes {
 				held = append(held, p.Addr())
 			}
@@ -393,6 +394,15 @@ func (g *guard) report() {
 	w.PID, w.Gate, w.Locked, w.Listen = os.Getpid(), g.gate.String(), g.locked, g.beats[0].at.String()
 	for k := range g.m.links {
 		w.Links = append(w.Links, Link{Addr: g.beats[k].at.String(), Problem: g.beats[k].problem()})
+	}
+	for i, v := range g.m.vips {
+		if r, ok := g.standing(i); ok {
+			if w.Routers == nil {
+				w.Routers = map[string]Router{}
+			}
+			w.Routers[v.name] = r
+			w.Explain[v.name] = append([]string{r.String()}, w.Explain[v.name]...)
+		}
 	}
 	w.Connected = true
 	g.ctl.send(c, toAgent{State: w})

@@ -25,7 +25,7 @@ const (
 func (g *guard) hearKernel() {
 	links, added := g.links.events(func(index int, a netip.Addr) {
 		for i, v := range g.m.vips {
-			if d := g.devs[i]; d == nil || d.link.Attrs().Index != index || !v.held {
+			if d := g.devs[i]; d == nil || d.link.Attrs().Index != index || !v.held || !g.routed(i) {
 				continue
 			}
 			for _, p := range v.prefixes {

@@ -75,6 +75,7 @@ type VIP struct {
 	Name      string
 	Addresses []netip.Prefix
 	Interface string // empty: the one that has an address in the same subnet
+	VRRP      *VRRP  `json:",omitempty"` // nil: in no group
 }
 
 // Placement is a committed decision: this node shall hold that VIP.
@@ -161,6 +162,13 @@ func (s *Setup) Check() error {
 			}
 			owner[a.Addr()] = v.Name
 		}
+		if v.VRRP != nil {
+			if c := v.VRRP.config(v.Addresses); len(v.Addresses) > 0 {
+				if err := c.Check(); err != nil {
+					bad("vip %q: vrrp: %w", v.Name, err)
+				}
+			}
+		}
 	}
 	if len(owner) > MaxAddresses {
 		bad("%d addresses, want at most %d", len(owner), MaxAddresses)
@@ -203,6 +211,7 @@ type State struct {
 	Peers     map[string]PeerState
 	Conflicts []Conflict
 	Explain   map[string][]string // by VIP: why it is held here or not
+	Routers   map[string]Router   // by VIP that is in a VRRP group
 	Unable    map[string]string   // VIPs that this node cannot hold, whatever its agent says, and why
 }
 

@@ -71,10 +71,14 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		if iface == "" {
 			iface = self.Interface
 		}
-		s.VIPs = append(s.VIPs, vip.VIP{Name: c.Name, Addresses: c.Addresses, Interface: iface})
+		told := vip.VIP{Name: c.Name, Addresses: c.Addresses, Interface: iface}
+		if r := c.VRRP; r != nil {
+			told.VRRP = &vip.VRRP{ID: r.RouterID, Version: r.Version, Priority: r.Priority, Interval: r.Interval, Preempt: r.Preempt}
+		}
+		s.VIPs = append(s.VIPs, told)
 		if p, ok := v.Placements[c.Name]; ok {
 			s.Placements = append(s.Placements, vip.Placement{
-				VIP: p.VIP, Node: p.Node, Epoch: vip.Epoch(p.Epoch), First: p.First,
+				VIP: p.VIP, Node: p.Node, Epoch: vip.Epoch(p.Epoch), First: p.First && c.VRRP == nil, // in a group somebody may well have the address, by right
 			})
 		}
 	}

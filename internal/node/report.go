@@ -184,6 +184,11 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 			"no other node reaches this one: %v (advertise) is not an address of this host", a)
 	}
 	as = append(as, n.linkAlarms(guard)...)
+	for _, name := range slices.Sorted(maps.Keys(guard.Routers)) {
+		if _, here := guard.Held[name]; here && guard.Routers[name].State != "active" {
+			add(api.Warning, "`skein vip explain "+name+"` says more; the address comes here when that router stops", "vip %s is not on this node's link: %v", name, guard.Routers[name])
+		}
+	}
 	for _, c := range guard.Conflicts {
 		if c.Stranger {
 			add(api.Critical, "find that machine and take the address from it", "a stranger claims an address: %v", c)

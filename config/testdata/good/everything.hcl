@@ -17,6 +17,13 @@ vip "inside" {
   address   = "198.51.100.5/32"
   interface = "eth1"
   group     = "edge"
+  vrrp {
+    router_id = 51
+    version   = 2
+    priority  = 150
+    interval  = "2s"
+    preempt   = true
+  }
 }
 
 list "office" { cidrs = ["198.51.100.0/24", "2001:db8::/32", "203.0.113.7"] }
