@@ -6,8 +6,7 @@ import (
 	"github.com/skeinlb/skein/config"
 )
 
-// fewRoutes is how many routes are tried one by one: below, tables cost more than they save (measured: a lookup takes as long as
-// some four tests of a path).
+// fewRoutes is how many routes are tried one by one: to look into a table takes as long as some tests of a path.
 const fewRoutes = 8
 
 // index finds, for a host and a path, the routes that can match, in written order: so that the first of many costs as much as the
