@@ -123,6 +123,7 @@ type ServerStatus struct {
 	Active         int64       `json:"active"`
 	Requests       uint64      `json:"requests"`
 	Failures       uint64      `json:"failures"`
+	Pace           Pace        `json:"pace"` // of all nodes
 }
 
 // Seen is one node's opinion of one server.

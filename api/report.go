@@ -120,6 +120,7 @@ type ServerReport struct {
 	Queued    int64     `json:"queued"` // requests that wait for max_connections
 	Requests  uint64    `json:"requests"`
 	Failures  uint64    `json:"failures"`
+	Pace      Pace      `json:"pace"`
 
 	EjectedUntil time.Time `json:"ejected_until,omitzero"` // by traffic
 	Ejections    uint64    `json:"ejections"`              // since this node started
@@ -132,6 +133,7 @@ type BackendReport struct {
 	Usable       int    `json:"usable"` // servers that take new clients
 	Panic        bool   `json:"panic"`  // fewer than minimum_healthy are well, and health is ignored
 	Waiting      int64  `json:"waiting"`
+	Pace         Pace   `json:"pace"`
 	Panicked     uint64 `json:"panicked"`     // clients that were balanced while health was ignored
 	Queued       uint64 `json:"queued"`       // clients that waited for a place
 	Redispatched uint64 `json:"redispatched"` // clients whose own server had no place, and that went to another
@@ -153,6 +155,7 @@ type FrontendReport struct {
 	Handshakes  uint64            `json:"handshakes,omitempty"` // of TLS
 	Resumed     uint64            `json:"resumed,omitempty"`    // of those, with an earlier session
 	Errors      map[string]uint64 `json:"errors,omitempty"`     // by kind
+	Pace        Pace              `json:"pace"`
 }
 
 // TableReport is a sticky table as this node holds it.

@@ -264,6 +264,7 @@ func serverOf(f Facts, b *config.Backend, srv *config.Server) ServerStatus {
 			ss.Active += sr.Active
 			ss.Requests += sr.Requests
 			ss.Failures += sr.Failures
+			ss.Pace = ss.Pace.With(sr.Pace)
 			checked = checked || sr.Checked
 			if sr.Up {
 				up++

@@ -223,10 +223,20 @@ func (n *Node) report() api.NodeReport {
 		}
 	}
 	if v.Config != nil && role != state.Witness {
+		for i, f := range v.Config.Frontends {
+			pace := api.Pace{Requests: 120.5, Failed: 0.2, BytesIn: 48_000, BytesOut: 3_500_000, P50Ms: 1.2, P99Ms: 18}
+			if i > 0 {
+				pace = api.Pace{Requests: float64(i)}
+			}
+			r.Frontends = append(r.Frontends, api.FrontendReport{
+				Name: f.Name, Mode: f.Mode.String(), Active: 40, Connections: 900, Requests: 3000, BytesIn: 1 << 20, BytesOut: 1 << 26, Pace: pace,
+			})
+		}
 		for _, b := range v.Config.Backends {
 			for _, s := range b.Servers {
 				r.Servers = append(r.Servers, api.ServerReport{
 					Backend: b.Name, Server: s.Name, Checked: b.Check != nil, Up: true, Since: n.started, Active: 2, Requests: 1000,
+					Pace: api.Pace{Requests: 30, BytesIn: 12_000, BytesOut: 870_000, P50Ms: 0.8, P99Ms: 11},
 				})
 			}
 		}

@@ -115,7 +115,7 @@ const (
 // commands are the verbs and nouns below the root.
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
-		c.statusCommand(), c.checkCommand(), c.fmtCommand(), c.planCommand(), c.applyCommand(), c.showCommand(),
+		c.statusCommand(), c.topCommand(), c.checkCommand(), c.fmtCommand(), c.planCommand(), c.applyCommand(), c.showCommand(),
 		c.vipCommand(), c.backendCommand(), c.serverCommand(), c.listCommand(), c.certCommand(), c.nodeCommand(),
 		c.runCommand(), c.agentCommand(), c.guardCommand(), c.clusterCommand(), c.demoCommand(), c.labSweeperCommand(), c.versionCommand(),
 	}

@@ -44,6 +44,7 @@ var examples = map[string][]string{
 	"skein apply":          {`skein apply next.hcl -m "s3 joins, the old API goes"`, "skein apply edge.hcl --revision 1"},
 	"skein show":           {"skein show -o name"},
 	"skein vip list":       {"skein vip list -o wide"},
+	"skein top":            {"skein top"},
 	"skein vip explain":    {"skein vip explain public"},
 	"skein backend list":   {"@ down lb2 api/a1 connection refused", "skein backend list"},
 	"skein server list":    {"skein server list"},

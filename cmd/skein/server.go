@@ -69,7 +69,7 @@ func serverName(s api.ServerStatus) string { return s.Backend + "/" + s.Name }
 func (c *cli) serverTable(servers []api.ServerStatus, wide bool) *table {
 	head := []string{"SERVER", "STATE", "ADDRESS", "WEIGHT", "ACTIVE", "REQUESTS", "FAILURES", "WHY"}
 	if wide {
-		head = slices.Insert(slices.Clone(head), 7, "MAX", "BACKUP")
+		head = slices.Insert(slices.Clone(head), 7, "REQ/S", "P50", "P99", "MAX", "BACKUP")
 	}
 	t := newTable(head...)
 	for _, s := range servers {
@@ -86,7 +86,7 @@ func (c *cli) serverTable(servers []api.ServerStatus, wide bool) *table {
 			if s.Backup {
 				backup = "yes"
 			}
-			cells = append(cells, limit, backup)
+			cells = append(cells, rate(s.Pace.Requests), duration(s.Pace.P50Ms), duration(s.Pace.P99Ms), limit, backup)
 		}
 		t.row(append(cells, c.serverWhy(&s))...)
 	}

@@ -85,6 +85,7 @@ type Node struct {
 	guard     Guard
 	engine    Engine // nil on a witness
 	reopenLog func() // nil on a witness
+	pace      pacer
 	checker   *healthcheck.Checker
 	admin     net.Listener
 
@@ -203,6 +204,9 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleCertificates)
 	couples(n.coupleTickets)
 	couples(n.turnTickets)
+	if n.engine != nil {
+		couples(func(ctx context.Context) { n.pace.run(ctx, n.engine.Stats) })
+	}
 	goes("admin API", life, n.serveAPI)
 	if at := n.conf.Metrics; at.IsValid() {
 		from := metrics.Sources{Version: n.version, Node: n.report}

@@ -98,16 +98,21 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 			}
 		}
 	}
+	var pace paces
+	if before, elapsed, ok := n.pace.since(time.Now()); ok {
+		pace = pacesOf(before, stats, elapsed)
+	}
 	for _, f := range stats.Frontends {
 		r.Frontends = append(r.Frontends, api.FrontendReport{
 			Name: f.Name, Mode: f.Mode.String(), Listeners: listeners[f.Name], Active: f.Open(), Connections: f.Connections,
 			Requests: f.Requests, BytesIn: f.BytesIn, BytesOut: f.BytesOut, Handshakes: f.Handshakes, Resumed: f.Resumed, Errors: failures(f.Totals),
+			Pace: pace.frontends[f.Name],
 		})
 	}
 	for _, b := range stats.Backends {
 		r.Backends = append(r.Backends, api.BackendReport{
 			Backend: b.Name, Usable: b.Usable, Panic: b.Panic, Waiting: b.Waiting, Panicked: b.Balance.Panicked, Queued: b.Balance.Queued,
-			Redispatched: b.Balance.Redispatched, Repeated: b.Balance.Repeated, OverBudget: b.Balance.OverBudget, Ejected: b.Balance.Ejected,
+			Redispatched: b.Balance.Redispatched, Repeated: b.Balance.Repeated, OverBudget: b.Balance.OverBudget, Ejected: b.Balance.Ejected, Pace: pace.backends[b.Name],
 		})
 		for _, s := range b.Servers {
 			v, seen := verdicts[healthcheck.Key{Backend: b.Name, Server: s.Name}]
@@ -116,7 +121,7 @@ func (n *Node) reportTraffic(r *api.NodeReport, view *state.View) {
 			}
 			sr := api.ServerReport{
 				Backend: b.Name, Server: s.Name, Checked: checked[b.Name], Up: v.Up, Since: v.Since, Why: v.Why, LatencyMs: millis(v.LastLatency),
-				Active: s.Active, Requests: s.Requests, EjectedUntil: s.EjectedUntil, Ejections: s.Ejections,
+				Active: s.Active, Requests: s.Requests, EjectedUntil: s.EjectedUntil, Ejections: s.Ejections, Pace: pace.servers[[2]string{b.Name, s.Name}],
 			}
 			if s.Ramp < 100 {
 				sr.RampPercent = s.Ramp

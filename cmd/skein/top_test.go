@@ -1,0 +1,29 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// On a terminal `top` draws anew every second, and ends with the interrupt as a success.
+func TestTopGoesOnUntilInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t}
+		w.change("nodes lb1 lb2 lb3")
+		var out, errOut bytes.Buffer
+		c := w.cli(&out, &errOut)
+		c.outTTY = true
+		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+		defer cancel()
+		if code := c.run(ctx, []string{"top"}); code != 0 {
+			t.Errorf("exit code %d: %s", code, &errOut)
+		}
+		if n := strings.Count(out.String(), "\x1b[H\x1b[2J"); n != 3 {
+			t.Errorf("drawn %d times in 2.5 s, want 3:\n%s", n, &out)
+		}
+	})
+}
