@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz lab bench bench-scale conform sticky demo doctor soak
+.PHONY: help build test race lint fuzz lab bench bench-scale attack conform sticky demo doctor soak
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -32,6 +32,9 @@ bench: build ## against HAProxy and nginx in the same run, on a quiet machine; w
 
 bench-scale: build ## the same over 1 to 8,192 connections, 1 to 10,000 routes, 1 to 1,000 servers
 	scripts/bench -scale -rounds 5 $(BENCH)
+
+attack: build ## a thousand slow heads, bodies and readers against skein, with canaries; writes test/bench/results/attack.json
+	$(GO) run ./test/bench/attack -skein bin/skein -o test/bench/results/attack.json $(ATTACK)
 
 conform: build ## the conformance battery beside HAProxy and nginx; writes test/conform/results/
 	scripts/packages nginx-light haproxy
