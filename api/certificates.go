@@ -103,6 +103,9 @@ func certificateOf(v *state.View, c state.Certificate, now time.Time) Certificat
 	return cs
 }
 
+// Certificates are all certificates of a view, as they stand now.
+func Certificates(v *state.View, now time.Time) []CertificateStatus { return certificatesOf(v, now) }
+
 func certificatesOf(v *state.View, now time.Time) []CertificateStatus {
 	out := []CertificateStatus{}
 	for _, c := range v.Certificates {

@@ -130,6 +130,8 @@ func families() []family {
 	add(gauge, "peer_round_trip_seconds", "Time for a heartbeat there and back.", "peer")
 	add(gauge, "alarms", "Alarms that this node raises; `skein status` shows them.", "severity")
 
+	add(gauge, "certificate_not_after_timestamp_seconds", "When the certificate ends: of its chains the first, in seconds since 1970.", "certificate")
+
 	labels = []string{"backend"}
 	add(gauge, "sticky_entries", "Entries of the sticky table.")
 	add(gauge, "sticky_size", "Entries that the sticky table may have.")

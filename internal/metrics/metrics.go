@@ -24,9 +24,10 @@ import (
 
 // Sources are what is asked at a scrape. Nil ones are not there: a witness carries no traffic, `skein run` belongs to no cluster.
 type Sources struct {
-	Version string
-	Engine  func() engine.Stats
-	Node    func() api.NodeReport
+	Version      string
+	Engine       func() engine.Stats
+	Node         func() api.NodeReport
+	Certificates func() []api.CertificateStatus
 }
 
 // collector reads the sources at every scrape.
@@ -59,6 +60,11 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	if c.from.Node != nil {
 		s.node(c.from.Node())
+	}
+	if c.from.Certificates != nil {
+		for _, cert := range c.from.Certificates() {
+			s.gauge("skein_certificate_not_after_timestamp_seconds", float64(cert.NotAfter.Unix()), cert.Name)
+		}
 	}
 }
 

@@ -213,7 +213,13 @@ func TestEveryFamilyIsShown(t *testing.T) {
 			Loops:     []engine.LoopStats{{}},
 		}
 	}
-	got := scrape(t, Handler(Sources{Engine: all, Node: report}))
+	certs := func() []api.CertificateStatus {
+		return []api.CertificateStatus{{Name: "shop", NotAfter: time.Unix(1_800_000_000, 0)}}
+	}
+	got := scrape(t, Handler(Sources{Engine: all, Node: report, Certificates: certs}))
+	if v := value(t, got, "skein_certificate_not_after_timestamp_seconds", "certificate=shop"); v != 1_800_000_000 {
+		t.Errorf("the certificate ends at %v", v)
+	}
 	for _, f := range families() {
 		if got[f.name] == nil {
 			t.Errorf("%s is declared and never shown", f.name)

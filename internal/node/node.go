@@ -209,7 +209,9 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	}
 	goes("admin API", life, n.serveAPI)
 	if at := n.conf.Metrics; at.IsValid() {
-		from := metrics.Sources{Version: n.version, Node: n.report}
+		from := metrics.Sources{Version: n.version, Node: n.report, Certificates: func() []api.CertificateStatus {
+			return api.Certificates(n.machine.Views().Get(), time.Now())
+		}}
 		if n.engine != nil {
 			from.Engine = n.engine.Stats
 		}
