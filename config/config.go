@@ -33,6 +33,7 @@ type VIP struct {
 	Name      string
 	Addresses []netip.Prefix // the subnet's length is used to find the interface; the address is installed as a host address
 	Interface string         // "": the interface whose subnet contains the address
+	RouterID  int            // of its virtual MAC; 0: it has that of whoever holds it
 	Prefer    []string       // node names, best first; ranks only
 	Failback  time.Duration  // go back to a node that Prefer ranks higher once it has been well for so long; 0: never
 	Group     string         // VIPs of one group are held by one node; "": on its own

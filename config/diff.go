@@ -114,7 +114,7 @@ func objects(c *Config) []object {
 	}
 	for _, v := range c.VIPs {
 		all = append(all, object{"vip " + quote(v.Name), join(v.Addresses), []attribute{
-			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"prefer", strings.Join(v.Prefer, ", ")},
+			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"virtual_mac", nonzero(v.RouterID)}, {"prefer", strings.Join(v.Prefer, ", ")},
 			{"failback", after(v.Failback)}, {"group", v.Group}, {"minimum_servers", nonzero(v.MinimumServers)},
 			{"vrrp", describeVRRP(v.VRRP)},
 		}})

@@ -48,6 +48,12 @@ func (p *parser) vip(c *hclsyntax.Block) {
 			p.noteGroup(v, b.valueRange("group"))
 		}
 	}
+	if e := b.attr("virtual_mac"); e != nil {
+		if id, ok := p.integer(e, `"virtual_mac"`, 1, 255); ok {
+			v.RouterID = id
+			p.noteRouter(v, e.Range())
+		}
+	}
 	if e := b.attr("minimum_servers"); e != nil {
 		v.MinimumServers, _ = p.integer(e, `"minimum_servers"`, 1, 1000)
 	}
@@ -110,6 +116,10 @@ func (p *parser) vrrp(v *VIP, of *body) {
 	case six > 0 && r.Version == 2:
 		p.errorf(b.header, "write version = 3", "%s has IPv6 addresses, which version 2 does not know", b.what)
 	}
+	if v.RouterID != 0 {
+		p.errorf(of.nameRange("virtual_mac"), "leave one of them out: in a group with VRRP routers the addresses have the MAC of whoever holds them",
+			"%s has both vrrp and virtual_mac", of.what)
+	}
 	v.VRRP = r
 }
 
@@ -117,6 +127,17 @@ func (p *parser) vrrp(v *VIP, of *body) {
 type ranking struct {
 	of  *VIP
 	rng hcl.Range
+}
+
+// noteRouter reports a virtual MAC that another VIP has: they may be held by two nodes, which one MAC cannot serve.
+func (p *parser) noteRouter(v *VIP, rng hcl.Range) {
+	type router int
+	if first, ok := p.ranges[router(v.RouterID)]; ok {
+		p.errorf(rng, fmt.Sprintf("the first is in line %d; list addresses that move together in one vip", first.Start.Line),
+			"vip %q has virtual_mac = %d, which is taken", v.Name, v.RouterID)
+		return
+	}
+	p.ranges[router(v.RouterID)] = rng
 }
 
 // noteGroup reports a VIP that ranks the nodes otherwise than another of its group: they move together.

@@ -157,6 +157,9 @@ func (g *guard) close() {
 	}
 	g.nd.close()
 	if g.links != nil {
+		if g.setup != nil {
+			g.links.sweepVirtual(nil)
+		}
 		g.links.close()
 	}
 	if g.page != nil {
@@ -309,7 +312,7 @@ func (g *guard) act() {
 			g.openGate(a.vip)
 		case actProbe:
 			for _, f := range g.frames[a.vip] {
-				g.say(a.vip, f, f.probe)
+				g.say(g.devs[a.vip].bottom(), f, f.probe)
 			}
 		case actAnnounce:
 			if !g.routed(a.vip) {
@@ -318,7 +321,7 @@ func (g *guard) act() {
 			for _, f := range g.frames[a.vip] {
 				for _, frame := range [...][]byte{f.request, f.reply} {
 					if frame != nil && g.m.leaseEnd(a.vip) > g.now() {
-						g.say(a.vip, f, frame)
+						g.say(g.devs[a.vip], f, frame)
 					}
 				}
 			}
@@ -348,18 +351,23 @@ func (g *guard) openGate(i int) {
 	}
 }
 
-// say sends a frame out of VIP i's interface.
-func (g *guard) say(i int, f frames, frame []byte) {
+// say sends a frame out of an interface.
+func (g *guard) say(d *device, f frames, frame []byte) {
 	if f.six {
-		g.nd.send(&g.devs[i].to, frame)
+		g.nd.send(&d.to, frame)
 	} else {
-		g.arp.send(&g.devs[i].to, frame)
+		g.arp.send(&d.to, frame)
 	}
 }
 
 // put installs or prolongs the addresses of a VIP.
 func (g *guard) put(i int) {
 	v := g.m.vips[i]
+	if err := g.links.raise(g.devs[i]); err != nil {
+		g.log.Error("vip not on the link: it is for another node", "vip", v.name, "err", err)
+		g.m.broken(g.now(), i, err.Error())
+		return
+	}
 	for _, p := range v.prefixes {
 		if g.m.leaseEnd(i) <= g.now() {
 			return
@@ -387,6 +395,9 @@ func (g *guard) retake() {
 			if g.devs[i] != nil {
 				errs = append(errs, g.links.take(g.devs[i], p.Addr()))
 			}
+		}
+		if g.devs[i] != nil {
+			errs = append(errs, g.links.lower(g.devs[i]))
 		}
 		if err := errors.Join(errs...); err != nil {
 			if err.Error() != last {

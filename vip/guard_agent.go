@@ -174,7 +174,7 @@ func (g *guard) configure(s *Setup) error {
 	// What is held and no longer wanted in this form leaves the link before it is forgotten.
 	gone := func(v *vip) bool {
 		return !slices.ContainsFunc(s.VIPs, func(c VIP) bool {
-			return c.Name == v.name && slices.Equal(c.Addresses, v.prefixes) && c.Interface == v.dev
+			return v.is(c)
 		})
 	}
 	for i, v := range g.m.vips {
@@ -191,6 +191,7 @@ func (g *guard) configure(s *Setup) error {
 		}
 	}
 	first := g.setup == nil
+	virtual := !first && slices.ContainsFunc(g.m.vips, func(v *vip) bool { return v.router != 0 && gone(v) })
 	rekeyed := first || s.ClusterID != g.setup.ClusterID || !slices.EqualFunc(s.Keys, g.setup.Keys, slices.Equal)
 	g.setup = s
 	if rekeyed {
@@ -212,9 +213,13 @@ func (g *guard) configure(s *Setup) error {
 	g.listenFor(addrs)
 	if first {
 		g.sweep()
+		g.sweepVirtual()
 	}
 	g.findDevices()
 	g.setRouters(s)
+	if virtual {
+		g.sweepVirtual()
+	}
 	g.installGate()
 	g.m.tick(g.now())
 	g.act()
@@ -267,6 +272,19 @@ func (g *guard) sweep() {
 	}
 }
 
+// sweepVirtual removes the macvlans that no VIP has any more.
+func (g *guard) sweepVirtual() {
+	keep := map[int]bool{}
+	for _, d := range g.devs {
+		if d != nil {
+			keep[d.to.Ifindex] = true
+		}
+	}
+	if err := g.links.sweepVirtual(keep); err != nil {
+		g.log.Error("virtual MAC not removed", "err", err)
+	}
+}
+
 // findDevices looks for each VIP's interface and its state.
 func (g *guard) findDevices() {
 	for i, v := range g.m.vips {
@@ -301,6 +319,11 @@ func (g *guard) findDevices() {
 					break
 				}
 				f, err := framesFor(d.mac, p.Addr())
+				if err == nil && d.below != nil { // see vmac.go
+					var below frames
+					below, err = framesFor(d.below.mac, p.Addr())
+					f.probe = below.probe
+				}
 				if err != nil {
 					g.log.Error("frames", "err", err)
 					continue

@@ -24,12 +24,21 @@ type linkLayer struct {
 
 // device is an interface as the guard uses it.
 type device struct {
-	name string
-	link netlink.Link
-	mac  net.HardwareAddr
-	up   bool
-	why  string                 // why it is not up
-	to   unix.SockaddrLinklayer // broadcast
+	name  string
+	link  netlink.Link
+	mac   net.HardwareAddr
+	below *device // the interface that a macvlan of ours is on; nil: it is none
+	up    bool
+	why   string                 // why it is not up
+	to    unix.SockaddrLinklayer // broadcast
+}
+
+// bottom is the interface below, or d itself.
+func (d *device) bottom() *device {
+	if d.below != nil {
+		return d.below
+	}
+	return d
 }
 
 func openLinks() (*linkLayer, error) {
@@ -49,8 +58,17 @@ func openLinks() (*linkLayer, error) {
 	return &linkLayer{h: h, tuned: map[string]bool{}, eventFd: fd}, nil
 }
 
-// find is the interface for a VIP: the one that is named, or the one with an address in the subnet of one of the VIP's.
+// find is the interface for a VIP: its macvlan, when it has a virtual MAC, on the one that findBelow returns.
 func (l *linkLayer) find(v *vip) (*device, error) {
+	d, err := l.findBelow(v)
+	if err == nil && v.router != 0 {
+		d, err = l.virtual(v, d)
+	}
+	return d, err
+}
+
+// findBelow is the interface that is named, or the one with an address in the subnet of one of the VIP's.
+func (l *linkLayer) findBelow(v *vip) (*device, error) {
 	if v.dev != "" {
 		link, err := l.h.LinkByName(v.dev)
 		if err != nil {
@@ -108,6 +126,12 @@ func (l *linkLayer) again(d *device) (*device, error) {
 		return nil, err
 	case err != nil:
 		return d, nil
+	case d.below != nil:
+		below, err := l.again(d.below)
+		if err != nil {
+			return nil, err
+		}
+		return newVirtual(link, below), nil
 	}
 	return newDevice(link), nil
 }

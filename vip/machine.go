@@ -172,6 +172,7 @@ type vip struct {
 	name     string
 	prefixes []netip.Prefix
 	dev      string
+	router   uint8     // of its virtual MAC; 0: it has none
 	placed   Placement // our agent's
 
 	// As one who grants.
@@ -266,11 +267,11 @@ func (m *machine) configure(now int64, s *Setup) {
 	vips := make([]*vip, len(s.VIPs))
 	for i, c := range s.VIPs {
 		id := vipKey(c.Name)
-		index[i] = slices.IndexFunc(oldVIPs, func(v *vip) bool { return v.id == id && slices.Equal(v.prefixes, c.Addresses) && v.dev == c.Interface })
+		index[i] = slices.IndexFunc(oldVIPs, func(v *vip) bool { return v.id == id && v.is(c) })
 		if index[i] >= 0 {
 			vips[i] = oldVIPs[index[i]]
 		} else {
-			vips[i] = &vip{id: id, name: c.Name, prefixes: c.Addresses, dev: c.Interface}
+			vips[i] = &vip{id: id, name: c.Name, prefixes: c.Addresses, dev: c.Interface, router: c.RouterID}
 			// A VIP with other addresses is another VIP to the link, but the promises made for its name hold.
 			if j := slices.IndexFunc(oldVIPs, func(v *vip) bool { return v.id == id }); j >= 0 {
 				o := oldVIPs[j]
@@ -318,6 +319,11 @@ func (m *machine) configure(now int64, s *Setup) {
 	}
 	m.chatty = true
 	m.step(now)
+}
+
+// is tells whether the VIP is configured like c: then what is held stays held.
+func (v *vip) is(c VIP) bool {
+	return v.name == c.Name && slices.Equal(v.prefixes, c.Addresses) && v.dev == c.Interface && v.router == c.RouterID
 }
 
 // reindex moves what is kept per VIP to the VIPs' new places. Messages under way refer to the old ones and are not counted.

@@ -76,6 +76,7 @@ type VIP struct {
 	Addresses []netip.Prefix
 	Interface string // empty: the one that has an address in the same subnet
 	VRRP      *VRRP  `json:",omitempty"` // nil: in no group
+	RouterID  uint8  // not 0: the addresses have VRRP's MAC of this virtual router, wherever they are held
 }
 
 // Placement is a committed decision: this node shall hold that VIP.
@@ -146,6 +147,7 @@ func (s *Setup) Check() error {
 	}
 	vips := map[vipID]string{}
 	owner := map[netip.Addr]string{}
+	routers := map[uint8]string{}
 	for _, v := range s.VIPs {
 		if old, ok := vips[vipKey(v.Name)]; ok {
 			bad("vip %q: same name or name hash as %q", v.Name, old)
@@ -154,6 +156,10 @@ func (s *Setup) Check() error {
 		if len(v.Addresses) == 0 {
 			bad("vip %q has no address", v.Name)
 		}
+		if old, ok := routers[v.RouterID]; ok && v.RouterID != 0 {
+			bad("vip %q: router id %d belongs to vip %q", v.Name, v.RouterID, old)
+		}
+		routers[v.RouterID] = v.Name
 		for _, a := range v.Addresses {
 			if !a.IsValid() || a.Addr().Is4In6() || a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
 				bad("vip %q: address %v: want an IPv4 or IPv6 address that is not bound to a link", v.Name, a)

@@ -37,6 +37,7 @@ func TestSetupCheck(t *testing.T) {
 		{`vip "public" has no address`, func(s *Setup) { s.VIPs[0].Addresses = nil }},
 		{"bound to a link", func(s *Setup) { s.VIPs[0].Addresses[0] = netip.MustParsePrefix("fe80::a/64") }},
 		{`belongs to vip "public"`, func(s *Setup) { s.VIPs = append(s.VIPs, VIP{Name: "b", Addresses: s.VIPs[0].Addresses}) }},
+		{`router id 7 belongs to vip "public"`, func(s *Setup) { s.VIPs[0].RouterID = 7; s.VIPs = append(s.VIPs, VIP{Name: "b", RouterID: 7}) }},
 		{`placement of unknown vip "x"`, func(s *Setup) { s.Placements[0].VIP = "x" }},
 	} {
 		s := validSetup()

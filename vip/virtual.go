@@ -327,7 +327,7 @@ func (v *Virtual) configure(now int64, s *Setup) {
 	}
 	for _, o := range v.m.vips {
 		stays := slices.ContainsFunc(s.VIPs, func(c VIP) bool {
-			return c.Name == o.name && slices.Equal(c.Addresses, o.prefixes) && c.Interface == o.dev
+			return o.is(c)
 		})
 		if o.onLink && !stays {
 			v.opts.Edge.Take(o.name)

@@ -71,7 +71,7 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		if iface == "" {
 			iface = self.Interface
 		}
-		told := vip.VIP{Name: c.Name, Addresses: c.Addresses, Interface: iface}
+		told := vip.VIP{Name: c.Name, Addresses: c.Addresses, Interface: iface, RouterID: uint8(c.RouterID)}
 		if r := c.VRRP; r != nil {
 			told.VRRP = &vip.VRRP{ID: r.RouterID, Version: r.Version, Priority: r.Priority, Interval: r.Interval, Preempt: r.Preempt}
 		}

@@ -4,6 +4,7 @@ vip "public" {
 vip "six" {
   address   = "2001:db8:1::10/128"
   interface = "eth1"
+  virtual_mac = 51
 }
 frontend "shop" {
   vip  = ["public", "six"]
