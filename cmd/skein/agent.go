@@ -41,7 +41,7 @@ access log's file anew, after it was moved away.`,
 			if err != nil {
 				return err
 			}
-			calmGC()
+			calmGC(cmd.Context())
 			var wait time.Duration
 			if c.env("NOTIFY_SOCKET") != "" {
 				wait = guardWait

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -51,10 +50,6 @@ SIGTERM or Ctrl-C stops accepting, lets what is under way finish, and ends.`,
 	return cmd
 }
 
-// calmGC lets the heap of a process that serves grow to five times what lives in it, some megabytes, before it is collected: the
-// request path allocates nothing, and what the control plane allocates is little.
-func calmGC() { debug.SetGCPercent(400) }
-
 // certificateFiles reads the values of --certificate.
 func certificateFiles(values []string) ([]node.CertificateFiles, error) {
 	var all []node.CertificateFiles
@@ -69,7 +64,7 @@ func certificateFiles(values []string) ([]node.CertificateFiles, error) {
 }
 
 func (c *cli) runSingle(ctx context.Context, file string, certs []node.CertificateFiles, metrics string, drain time.Duration, verbose bool) error {
-	calmGC()
+	calmGC(ctx)
 	s, diags, err := node.OpenSingle(file, certs, c.logger(verbose))
 	c.printFound(diags)
 	if err != nil {
