@@ -18,6 +18,9 @@ type engine struct {
 	// mu guards the following.
 	conf  *config.Config
 	admin map[state.ServerKey]setting
+
+	certs   []*data.Certificate
+	tickets []data.TicketKey
 }
 
 type setting struct {
@@ -38,11 +41,37 @@ func (e *engine) Apply(c *config.Config) error {
 	return nil
 }
 
-func (e *engine) Check(*config.Config) error                { return nil }
-func (e *engine) SetUsable(string, string, bool)            {}
-func (e *engine) Stats() data.Stats                         { return data.Stats{} }
-func (e *engine) SetCertificates([]*data.Certificate) error { return nil }
-func (e *engine) SetTicketKeys([]data.TicketKey) error      { return nil }
+func (e *engine) Check(*config.Config) error     { return nil }
+func (e *engine) SetUsable(string, string, bool) {}
+func (e *engine) Stats() data.Stats              { return data.Stats{} }
+func (e *engine) SetCertificates(certs []*data.Certificate) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.certs = certs
+	return nil
+}
+
+func (e *engine) SetTicketKeys(keys []data.TicketKey) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tickets = keys
+	return nil
+}
+
+// tls returns the serial number of the certificate of that name, "" when there is none, and the newest key of session tickets.
+func (e *engine) tls(name string) (serial string, newest data.TicketKey) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.certs {
+		if c.Name == name {
+			serial = c.Chains[0].Leaf.SerialNumber.String()
+		}
+	}
+	if len(e.tickets) > 0 {
+		newest = e.tickets[0]
+	}
+	return serial, newest
+}
 
 func (e *engine) Drain(ctx context.Context) error { return nil }
 
