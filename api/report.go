@@ -69,7 +69,8 @@ type GuardReport struct {
 	Fit        bool    `json:"fit"`
 	FitReason  string  `json:"fit_reason,omitempty"` // why it is not fit
 
-	Unable []UnableVIP `json:"unable,omitempty"` // what it could not hold, however fit it is
+	Unable  []UnableVIP       `json:"unable,omitempty"`  // what it could not hold, however fit it is
+	Dropped map[string]uint64 `json:"dropped,omitempty"` // heartbeats that were not taken, by reason
 }
 
 // UnableVIP is a virtual address that a node cannot hold.

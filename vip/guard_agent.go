@@ -415,6 +415,7 @@ func (g *guard) report() {
 	}
 	w := g.m.status(now)
 	w.PID, w.Gate, w.Locked, w.Listen = os.Getpid(), g.gate.String(), g.locked, g.beats[0].at.String()
+	w.Dropped = g.dropped
 	for k := range g.m.links {
 		w.Links = append(w.Links, Link{Addr: g.beats[k].at.String(), Problem: g.beats[k].problem()})
 	}

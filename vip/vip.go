@@ -212,6 +212,8 @@ type State struct {
 	Listen      string
 	Links       []Link // for heartbeats, this node's ends
 
+	Dropped map[string]uint64 // heartbeats that were not taken, by reason
+
 	Held      map[string]Holding // by VIP
 	Parked    map[string]Parking // by VIP
 	Peers     map[string]PeerState

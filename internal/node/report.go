@@ -29,7 +29,7 @@ func (n *Node) report() api.NodeReport {
 		Raft:     n.reportRaft(),
 		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
 		Guard: api.GuardReport{
-			Running: guard.Connected, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, RealTime: guard.RealTime, Gate: guard.Gate,
+			Running: guard.Connected, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, Dropped: guard.Dropped, RealTime: guard.RealTime, Gate: guard.Gate,
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
 		},
 		Tables: n.reportTables(),
