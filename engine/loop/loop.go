@@ -113,6 +113,7 @@ func New(o Options) (*Loop, error) {
 func (l *Loop) Run() {
 	runtime.LockOSThread()
 	punctual()
+	named()
 	defer runtime.UnlockOSThread()
 	for !l.stop.Load() {
 		n := l.wait()
