@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +40,7 @@ type Node struct {
 	Host   *lab.Host
 	Dir    string
 	binary string
+	role   string // "balancer" or "witness"
 
 	mu sync.Mutex
 	// mu guards the following.
@@ -48,11 +50,20 @@ type Node struct {
 
 // Add attaches a host for a node and writes its node.hcl. The extra lines go into it as they are.
 func (f *Fleet) Add(name string, extra ...string) (*Node, error) {
+	return f.add(name, "balancer", extra)
+}
+
+// AddWitness does so for a node that votes and carries nothing.
+func (f *Fleet) AddWitness(name string, extra ...string) (*Node, error) {
+	return f.add(name, "witness", append([]string{`role = "witness"`}, extra...))
+}
+
+func (f *Fleet) add(name, role string, extra []string) (*Node, error) {
 	h, err := f.World.AddHost(name)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary}
+	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary, role: role}
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -94,8 +105,12 @@ func (f *Fleet) Boot(ctx context.Context, told func(node, command string)) error
 			}
 		} else {
 			first := f.Nodes()[0]
-			told(first.Name, "skein cluster token")
-			token, err := first.Token(ctx)
+			if n.role == "balancer" {
+				told(first.Name, "skein cluster token")
+			} else {
+				told(first.Name, "skein cluster token --role "+n.role)
+			}
+			token, err := first.Token(ctx, n.role)
 			if err != nil {
 				return err
 			}
@@ -167,9 +182,9 @@ func (n *Node) Apply(ctx context.Context, text, message string) error {
 	return err
 }
 
-// Token makes a join token for one host.
-func (n *Node) Token(ctx context.Context) (string, error) {
-	out, err := n.Skein(ctx, "cluster", "token", "-o", "json")
+// Token makes a join token for one host of that role.
+func (n *Node) Token(ctx context.Context, role string) (string, error) {
+	out, err := n.Skein(ctx, "cluster", "token", "--role", role, "-o", "json")
 	if err != nil {
 		return "", err
 	}
@@ -283,4 +298,46 @@ func (n *Node) LogTail(lines int) string {
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// WaitWhole waits until every node is a member in good standing and could take an address over: it hears its leader, has applied what
+// any of them knows to be committed, runs the newest configuration, and it and its peers find it fit.
+func (f *Fleet) WaitWhole(ctx context.Context) (*api.Status, error) {
+	return f.WaitStatus(ctx, "all nodes to be back and fit", func(s *api.Status) bool {
+		if !Whole(s, len(f.Nodes())) {
+			return false
+		}
+		carries := map[string]bool{} // a witness is never fit
+		for _, n := range s.Nodes {
+			carries[n.Name] = n.Role != "witness"
+		}
+		return !slices.ContainsFunc(s.Nodes, func(n api.NodeStatus) bool {
+			return carries[n.Name] && !n.Report.Guard.Fit || slices.ContainsFunc(n.Report.Peers, func(p api.PeerReport) bool {
+				return !p.Alive || carries[p.Name] && !p.Fit
+			})
+		})
+	})
+}
+
+// Whole reports whether all so many nodes are members in good standing. (What the one that was asked has applied says nothing: it may be
+// the one that is behind.)
+func Whole(s *api.Status, nodes int) bool {
+	if !s.AsOf.Quorum || len(s.Nodes) != nodes {
+		return false
+	}
+	committed := s.AsOf.Index
+	for _, n := range s.Nodes {
+		if n.Report != nil {
+			committed = max(committed, n.Report.Raft.CommitIndex)
+		}
+	}
+	for _, n := range s.Nodes {
+		if !n.Alive || !n.Reachable || !n.Voter || n.Report == nil {
+			return false
+		}
+		if r := n.Report; r.Raft.Leader == "" || r.Raft.AppliedIndex < committed || r.Revision.Running != s.Revision.Number {
+			return false
+		}
+	}
+	return true
 }
