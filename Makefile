@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz lab bench bench-scale attack conform sticky demo doctor soak
+.PHONY: help build test race lint fuzz lab lab-compare bench bench-scale attack conform sticky demo doctor
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -24,8 +24,11 @@ lint: ## gofmt, vet, staticcheck
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	scripts/fuzz
 
-lab: build ## the failover lab with real peers (nginx, PostgreSQL, wrk), 20 runs a scenario; writes test/lab/results/
+lab: build ## clusters with real peers (nginx, PostgreSQL, wrk), 1,000 configuration changes under load; writes test/lab/results/
 	scripts/lab
+
+lab-compare: build ## every fault 20 times, beside keepalived + haproxy; on a quiet machine (CONTENDERS, SCENARIOS, RUNS, COMPARE); hours
+	scripts/lab-compare $(if $(CONTENDERS),-contenders "$(CONTENDERS)") $(if $(SCENARIOS),-scenarios "$(SCENARIOS)") $(if $(RUNS),-runs $(RUNS)) $(COMPARE)
 
 bench: build ## against HAProxy and nginx in the same run, on a quiet machine; writes test/bench/results/; see docs/performance.md
 	scripts/bench $(BENCH)
@@ -48,6 +51,3 @@ demo: build ## three nodes, one VIP and a holder that dies, on this machine, in 
 
 doctor: build ## what this machine has of what skein and its tests need
 	scripts/doctor
-
-soak: build ## the lab's scenarios for an hour
-	scripts/lab --soak

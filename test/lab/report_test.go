@@ -15,9 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enough is from how many runs on a median means something.
-const enough = 20
-
 // report collects the runs of some failures. Raw figures are kept: medians can be worked out again, runs cannot.
 type report struct {
 	name  string
@@ -42,21 +39,6 @@ func (r *report) lengths(name string) []time.Duration {
 	}
 	slices.SortFunc(ds, cmp.Compare)
 	return ds
-}
-
-// hold holds a failure's outages against their limits, once there are enough of them.
-func (r *report) hold(t *testing.T, f failure) {
-	t.Helper()
-	ds := r.lengths(f.name)
-	if len(ds) < enough {
-		return
-	}
-	if m := ds[len(ds)/2]; f.median > 0 && m > f.median {
-		t.Errorf("median outage %v, want at most %v: %v", m, f.median, ds)
-	}
-	if m := ds[len(ds)-1]; f.max > 0 && m > f.max {
-		t.Errorf("longest outage %v, want at most %v: %v", m, f.max, ds)
-	}
 }
 
 // document is what is kept of a report.

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -22,10 +21,9 @@ import (
 )
 
 var (
-	runs     = flag.Int("lab.runs", 1, "how often each failure is played; from 20 on, the times are held against their limits")
+	runs     = flag.Int("lab.runs", 1, "how often each scenario is played")
 	binary   = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
 	results  = flag.String("lab.results", "", "directory to write the figures to")
-	soak     = flag.Duration("lab.soak", 0, "play random failures for this long")
 	changes  = flag.Int("lab.changes", 100, "how many configuration changes are made under load")
 	overload = flag.Duration("lab.overload", 20*time.Second, "how long the machine is burned while nothing may move")
 	keep     = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
@@ -351,17 +349,17 @@ func (s *stage) settled(since time.Time) lab.Outage {
 // and three nodes bear one.
 func (s *stage) whole() *api.Status {
 	s.t.Helper()
-	return s.wait("all nodes to be back and fit", func(st *api.Status) bool {
-		return members(st) == len(s.fleet.Nodes()) && !slices.ContainsFunc(st.Nodes, func(n api.NodeStatus) bool {
-			return !n.Report.Guard.Fit || slices.ContainsFunc(n.Report.Peers, func(p api.PeerReport) bool { return !p.Alive || !p.Fit })
-		})
-	})
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	st, err := s.fleet.WaitWhole(ctx)
+	s.must(err)
+	return st
 }
 
 // back waits until all nodes are back.
 func (s *stage) back() *api.Status {
 	s.t.Helper()
-	return s.wait("all nodes to be back", func(st *api.Status) bool { return members(st) == len(s.fleet.Nodes()) })
+	return s.wait("all nodes to be back", func(st *api.Status) bool { return fleet.Whole(st, len(s.fleet.Nodes())) })
 }
 
 func (s *stage) wait(what string, ok func(*api.Status) bool) *api.Status {
@@ -371,30 +369,6 @@ func (s *stage) wait(what string, ok func(*api.Status) bool) *api.Status {
 	st, err := s.fleet.WaitStatus(ctx, what, ok)
 	s.must(err)
 	return st
-}
-
-// members counts the nodes, all of which must be members in good standing, or it is 0: each hears its leader, runs the newest
-// configuration and has applied what any of them knows to be committed. (What the one that was asked has applied says nothing: it
-// may be the one that is behind.)
-func members(st *api.Status) int {
-	committed := st.AsOf.Index
-	for _, n := range st.Nodes {
-		if n.Report != nil {
-			committed = max(committed, n.Report.Raft.CommitIndex)
-		}
-	}
-	for _, n := range st.Nodes {
-		if !n.Alive || !n.Reachable || !n.Voter || n.Report == nil {
-			return 0
-		}
-		if r := n.Report; r.Raft.Leader == "" || r.Raft.AppliedIndex < committed || r.Revision.Running != st.Revision.Number {
-			return 0
-		}
-	}
-	if !st.AsOf.Quorum {
-		return 0
-	}
-	return len(st.Nodes)
 }
 
 // restart starts a node whose agent has ended.

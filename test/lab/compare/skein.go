@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skeinlb/skein/internal/lab"
+	"github.com/skeinlb/skein/internal/lab/fleet"
+	"github.com/skeinlb/skein/internal/lab/stage"
+)
+
+// loopThread is how the engine names the threads of its loops.
+const loopThread = "skein-loop"
+
+// cluster is skein.
+type cluster struct {
+	*fleet.Fleet
+	s     *stage.Stage
+	roles []string
+}
+
+// newSkein prepares as many nodes as roles.
+func newSkein(binary string, s *stage.Stage, dir string, roles ...string) (*cluster, error) {
+	c := &cluster{Fleet: &fleet.Fleet{World: s.World, Binary: binary, Dir: dir}, s: s, roles: roles}
+	for i, role := range roles {
+		add := c.Add
+		if role == "witness" {
+			add = c.AddWitness
+		}
+		if _, err := add(fmt.Sprintf("lb%d", i+1)); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func versionOfSkein(o options) (version, error) {
+	var v struct {
+		Version string `json:"version"`
+		Commit  string `json:"commit"`
+		Changed bool   `json:"changed"`
+	}
+	out, err := exec.Command(o.binary, "version", "-o", "json").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &v)
+	}
+	if err != nil {
+		return version{}, fmt.Errorf("ask %s for its version: %w", o.binary, err)
+	}
+	if v.Commit == "" { // built without it, as from a second work tree
+		out, err := exec.Command("git", "rev-parse", "HEAD").Output()
+		if err != nil {
+			return version{}, fmt.Errorf("ask git for the commit: %w", err)
+		}
+		v.Commit = strings.TrimSpace(string(out))
+	}
+	commit := v.Commit[:min(12, len(v.Commit))]
+	if v.Changed {
+		commit += ", changed"
+	}
+	return version{"skein " + v.Version, commit}, nil
+}
+
+// configuration is the same as haproxy's in keepalived.go.
+func configuration(servers []*lab.WebServer) string {
+	text := fmt.Sprintf(`vip "public" { address = "%v/24" }
+
+frontend "shop" {
+  vip     = "public"
+  http    = %d
+  backend = "shop"
+}
+
+backend "shop" {
+  balance = "least_conn"
+  check "http" {
+    path     = "/healthz"
+    interval = "500ms"
+    timeout  = "400ms"
+  }
+`, stage.VIP, stage.FrontPort)
+	for _, w := range servers {
+		text += fmt.Sprintf("  server %q { address = %q }\n", w.Name, w.Addr)
+	}
+	return text + "}\n"
+}
+
+func (c *cluster) boot(ctx context.Context) error {
+	if err := c.Boot(ctx, func(string, string) {}); err != nil {
+		return err
+	}
+	if err := c.Nodes()[0].Apply(ctx, configuration(c.s.Servers), "the lab's configuration"); err != nil {
+		return err
+	}
+	return stage.Until(ctx, func() bool { return c.s.Holder() != "" })
+}
+
+func (c *cluster) whole(ctx context.Context) error {
+	_, err := c.WaitWhole(ctx)
+	return err
+}
+
+func (c *cluster) voters() (hs []*lab.Host) {
+	for _, n := range c.Nodes() {
+		hs = append(hs, n.Host)
+	}
+	return hs
+}
+
+func (c *cluster) balancers() (hs []*lab.Host) {
+	for i, n := range c.Nodes() {
+		if c.roles[i] == "balancer" {
+			hs = append(hs, n.Host)
+		}
+	}
+	return hs
+}
+
+func (c *cluster) proxy(h *lab.Host) *lab.Process { return c.Node(h.Name).Agent() }
+
+func (c *cluster) loop(h *lab.Host) (int, error) {
+	threads, err := c.proxy(h).Threads()
+	if err != nil {
+		return 0, err
+	}
+	var loops []int
+	for tid, name := range threads {
+		if name == loopThread {
+			loops = append(loops, tid)
+		}
+	}
+	if len(loops) == 0 {
+		return 0, fmt.Errorf("the agent of %s has no thread named %s among %v", h, loopThread, threads)
+	}
+	return slices.Min(loops), nil
+}
+
+func (c *cluster) start(ctx context.Context, h *lab.Host) error {
+	n := c.Node(h.Name)
+	select {
+	case <-n.Agent().Done():
+	default:
+		return nil
+	}
+	if err := n.Start(); err != nil {
+		return err
+	}
+	return n.Ready(ctx)
+}
+
+func (c *cluster) stop(_ context.Context, h *lab.Host) error {
+	return c.Node(h.Name).Agent().Signal(unix.SIGTERM)
+}
+
+// other is a node that is not on h, to type commands on.
+func (c *cluster) other(h *lab.Host) *fleet.Node {
+	nodes := c.Nodes()
+	return nodes[slices.IndexFunc(nodes, func(n *fleet.Node) bool { return n.Host != h })]
+}
+
+func (c *cluster) move(ctx context.Context, h *lab.Host) error {
+	_, err := c.other(h).Skein(ctx, "vip", "move", "public", "--no-wait")
+	return err
+}
+
+// unmove leaves the address where it is: the next run moves it on.
+func (c *cluster) unmove(context.Context, *lab.Host) error { return nil }
+
+func (c *cluster) logs() string {
+	var b strings.Builder
+	for _, n := range c.Nodes() {
+		fmt.Fprintf(&b, "--- the end of %s's log\n%s\n", n.Name, n.LogTail(30))
+	}
+	return b.String()
+}
+
+var _ contender = (*cluster)(nil)
