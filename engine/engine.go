@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,7 @@ type Engine struct {
 	certs     map[string]*Certificate // by name
 	tickets   []TicketKey             // newest first
 	draining  bool
+	leaving   []netip.Addr
 	ended     bool
 }
 

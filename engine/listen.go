@@ -69,6 +69,7 @@ func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
 			}
 			l := &listener{addr: want.Addr, mode: want.Mode, tls: want.TLS, name: f.Name, shared: &proxy.Listener{Addr: want.Addr}}
 			l.shared.SetFrontend(f)
+			l.shared.Leave(slices.Contains(e.leaving, want.Addr.Addr()))
 			opened = append(opened, l)
 			for i := range e.workers {
 				fd, err := loop.Listen(want.Addr, loop.ListenOptions{

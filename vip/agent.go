@@ -47,6 +47,8 @@ type Agent struct {
 	setupN   uint64 // counts Updates
 	fit      fit
 	fitN     uint64
+	drained  map[string]Epoch
+	drainedN uint64
 	parting  *toGuard // last words; no more after them
 	partings chan struct{}
 }
@@ -122,6 +124,20 @@ func (a *Agent) Update(s Setup) error {
 	a.mu.Unlock()
 	a.poke()
 	return nil
+}
+
+// Drained says that nothing is left of what a parked VIP had established when it was held at that epoch.
+func (a *Agent) Drained(vip string, e Epoch) {
+	a.mu.Lock()
+	next := map[string]Epoch{vip: e}
+	for v, e := range a.drained {
+		if v != vip {
+			next[v] = e
+		}
+	}
+	a.drained, a.drainedN = next, a.drainedN+1
+	a.mu.Unlock()
+	a.poke()
 }
 
 // Close releases every address, ends the guard and waits for both.
@@ -258,7 +274,7 @@ func io0(n int) error {
 
 // write sends what is new, the newest only, until the conversation has ended or the last words are said.
 func (a *Agent) write(conn *net.UnixConn, ended <-chan struct{}) {
-	var setupN, fitN uint64
+	var setupN, fitN, drainedN uint64
 	send := func(m toGuard) bool {
 		b, err := encodeControl(m)
 		if err != nil {
@@ -276,11 +292,16 @@ func (a *Agent) write(conn *net.UnixConn, ended <-chan struct{}) {
 		setup, fit, parting := a.setup, a.fit, a.parting
 		newSetup, newFit := a.setupN != setupN, a.fitN != fitN
 		setupN, fitN = a.setupN, a.fitN
+		drained, newDrained := a.drained, a.drainedN != drainedN
+		drainedN = a.drainedN
 		a.mu.Unlock()
 		if newFit && !send(toGuard{Fit: &fit}) {
 			return
 		}
 		if newSetup && parting == nil && !send(toGuard{Setup: setup}) {
+			return
+		}
+		if newDrained && !send(toGuard{Drained: drained}) {
 			return
 		}
 		if parting != nil {

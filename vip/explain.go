@@ -205,7 +205,13 @@ func (m *machine) status(now int64) *wireStatus {
 			if !p.confirmed && c.flags&entryHeld != 0 {
 				s.Held = append(s.Held, m.vips[i].name)
 			}
-			if !p.confirmed && c.flags&entryParked != 0 {
+			if c.mac != [6]byte{} {
+				if s.MACs == nil {
+					s.MACs = map[string]string{}
+				}
+				s.MACs[m.vips[i].name] = net.HardwareAddr(c.mac[:]).String()
+			}
+			if !(p.suspect && p.confirmed) && c.flags&entryParked != 0 { // hung or unfit it still has its connections
 				s.Parked = append(s.Parked, m.vips[i].name)
 			}
 			if c.flags&entryUnable != 0 {

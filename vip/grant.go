@@ -18,6 +18,7 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 	asks := false
 	answer := msg.flags&flagAnswer != 0
 	unable := uint64(0) // as it was
+	serving := p.serving()
 	for j := range p.claims {
 		if p.claims[j].flags&entryUnable != 0 {
 			unable |= 1 << j
@@ -54,9 +55,22 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 			}
 		}
 	}
+	if p.serving() != serving {
+		m.report() // our agent hands packets on to whoever has connections
+	}
 	if asks {
 		m.answer(i)
 	}
+}
+
+// serving is for which VIPs p has connections, a bit each: those that it holds and those that it held.
+func (p *peer) serving() (bits uint64) {
+	for j, c := range p.claims {
+		if c.flags&(entryHeld|entryParked) != 0 {
+			bits |= 1 << j
+		}
+	}
+	return bits
 }
 
 // may is whether p could be granted its claim on VIP j now.

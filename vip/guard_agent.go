@@ -130,6 +130,7 @@ func (g *guard) agentLeft(c *guest) {
 // watch tells the machine what is to be thought of the agent.
 func (g *guard) watch(now int64) {
 	agent := g.ctl.agent()
+	g.m.deserted = agent == nil && now >= g.grace
 	if agent == nil {
 		if now < g.grace {
 			return // as it was
@@ -429,6 +430,12 @@ func (g *guard) report() {
 		}
 	}
 	w.Connected = true
+	w.Interfaces = map[string]Interface{}
+	for i, v := range g.m.vips {
+		if d := g.devs[i]; d != nil {
+			w.Interfaces[v.name] = Interface{Name: d.name, MAC: d.mac.String()}
+		}
+	}
 	g.ctl.send(c, toAgent{State: w})
 }
 

@@ -83,7 +83,7 @@ func (m *machine) parked(now int64, i int) {
 	if p.until == 0 {
 		return
 	}
-	if p.planned && !m.agentAlive { // and with it everything that was served
+	if p.planned && m.deserted { // and with the agent went everything that was served
 		p.planned, p.until = false, min(p.until, now+parkReset)
 		m.chatty = true
 		m.report()

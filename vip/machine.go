@@ -30,6 +30,7 @@ type machine struct {
 	// Local facts.
 	agentAlive bool
 	hadAgent   bool
+	deserted   bool // its process has ended: hung or stopped it still has its connections
 	fit        bool
 	unfitWhy   string
 	realTime   bool

@@ -18,7 +18,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 // commands, ----, and what the machine then did; times are milliseconds since the start.
 //
 //	start [norealtime] [witness] [links=N]   a new guard; its silence is over unless "young" is given
-//	agent up|down                    fit [why not]        interface up|down
+//	agent up|hung|down               fit [why not]        interface up|down
 //	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index); with drain it is a planned move
 //	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked, agent fit
 //	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
@@ -141,6 +141,7 @@ func (s *script) command(f []string) {
 		s.m.configure(s.now, &s.setup)
 		s.m.link(s.now, 0, true, "")
 	case "agent":
+		m.deserted = f[1] == "down"
 		m.local(s.now, f[1] == "up", f[1] == "up", "")
 	case "fit":
 		m.local(s.now, true, len(f) == 1, strings.Join(f[1:], " "))

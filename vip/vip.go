@@ -214,13 +214,14 @@ type State struct {
 
 	Dropped map[string]uint64 // heartbeats that were not taken, by reason
 
-	Held      map[string]Holding // by VIP
-	Parked    map[string]Parking // by VIP
-	Peers     map[string]PeerState
-	Conflicts []Conflict
-	Explain   map[string][]string // by VIP: why it is held here or not
-	Routers   map[string]Router   // by VIP that is in a VRRP group
-	Unable    map[string]string   // VIPs that this node cannot hold, whatever its agent says, and why
+	Held       map[string]Holding   // by VIP
+	Parked     map[string]Parking   // by VIP
+	Interfaces map[string]Interface // by VIP: where it is held, or would be
+	Peers      map[string]PeerState
+	Conflicts  []Conflict
+	Explain    map[string][]string // by VIP: why it is held here or not
+	Routers    map[string]Router   // by VIP that is in a VRRP group
+	Unable     map[string]string   // VIPs that this node cannot hold, whatever its agent says, and why
 }
 
 // Link is this node's end of a way for heartbeats.
@@ -235,6 +236,12 @@ type PeerLink struct {
 	Up   bool          // something was heard over it within a second
 	Age  time.Duration // since then; negative when there never was anything
 	RTT  time.Duration // the least one of late; zero when not known
+}
+
+// Interface is one of this host.
+type Interface struct {
+	Name string
+	MAC  string
 }
 
 // Holding is a VIP held by this node.
@@ -259,10 +266,11 @@ type PeerState struct {
 	RTT         time.Duration // the least one of late; zero when not known
 	Lateness    time.Duration // as told by the peer
 	Profile     string
-	MAC         string   // of its VIP interface
-	Held        []string // as it said last; empty once it is confirmed dead
-	Parked      []string // VIPs that it has moved away and still serves what it had of; the same
-	Unable      []string // VIPs that it cannot hold, as it said last
+	MAC         string            // of its VIP interface
+	Held        []string          // as it said last; empty once it is confirmed dead
+	MACs        map[string]string // by VIP: of the interface where it holds it, or would
+	Parked      []string          // VIPs that it has moved away and still serves what it had of; empty once nobody hears it
+	Unable      []string          // VIPs that it cannot hold, as it said last
 	Links       []PeerLink
 	VotersIndex uint64
 	Applied     uint64

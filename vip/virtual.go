@@ -3,6 +3,7 @@ package vip
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -79,6 +80,7 @@ type VirtualAgent struct {
 	setup   *Setup
 	setupN  uint64
 	fit     fit
+	drained map[string]Epoch
 	gone    bool          // dead, or has closed
 	stopped int64         // when it stopped to stamp; 0: it runs
 	closing chan struct{} // closed when the guard has released everything
@@ -143,6 +145,18 @@ func (a *VirtualAgent) Update(s Setup) error {
 // SetFit says whether this node may hold addresses, and if not, why not.
 func (a *VirtualAgent) SetFit(ok bool, why string) {
 	a.change(func() { a.fit = fit{Fit: ok, Reason: why} })
+}
+
+// Drained says that nothing is left of what a parked VIP had established when it was held at that epoch.
+func (a *VirtualAgent) Drained(vip string, e Epoch) {
+	a.change(func() {
+		next := maps.Clone(a.drained)
+		if next == nil {
+			next = map[string]Epoch{}
+		}
+		next[vip] = e
+		a.drained = next
+	})
 }
 
 // Close releases every address and ends the guard, until another agent attaches.
@@ -234,9 +248,10 @@ func (v *Virtual) Run(ctx context.Context) {
 		var setup *Setup
 		var saying fit
 		var setupN uint64
+		var drained map[string]Epoch
 		stopped = 0
 		if agent != nil {
-			setup, setupN, saying, stopped = agent.setup, agent.setupN, agent.fit, agent.stopped
+			setup, setupN, saying, stopped, drained = agent.setup, agent.setupN, agent.fit, agent.stopped, agent.drained
 		}
 		v.mu.Unlock()
 
@@ -256,6 +271,11 @@ func (v *Virtual) Run(ctx context.Context) {
 			}
 		}
 		v.serve(agent, died, setup, setupN, saying, stopped)
+		for i, vip := range v.m.vips {
+			if e, ok := drained[vip.name]; ok {
+				v.m.drained(v.now(), i, e)
+			}
+		}
 		v.m.tick(v.now())
 		v.act()
 		if now := v.now(); v.dirty || now >= v.reportAt {
@@ -306,6 +326,7 @@ func (v *Virtual) serve(a, died *VirtualAgent, setup *Setup, setupN uint64, sayi
 		v.setupN, v.dirty = setupN, true
 		v.configure(now, setup)
 	}
+	v.m.deserted = a == nil
 	switch {
 	case a == nil:
 		v.m.local(now, false, false, "it has no agent")

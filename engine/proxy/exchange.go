@@ -84,7 +84,7 @@ func (c *client) begin(rest []byte) {
 	*x = exchange{
 		minor:    q.Minor,
 		head:     string(q.Method) == "HEAD",
-		closing:  !q.KeepAlive || w.draining || c.listener.removed() || c.spent(),
+		closing:  !q.KeepAlive || w.draining || c.listener.leaving() || c.spent(),
 		body:     q.Body,
 		bodyDone: q.Body == h1.NoBody,
 		expects:  q.Expect100,

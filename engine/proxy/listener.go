@@ -16,6 +16,7 @@ type Listener struct {
 	Addr  netip.AddrPort
 	front atomic.Pointer[plan.Frontend] // nil: removed; what is established goes on with what it has
 	tls   atomic.Pointer[tlsterm.Terminator]
+	moved atomic.Bool // clients are asked to connect anew
 }
 
 // SetTLS has TLS end at the listener, as t says, from the next connection on; nil: it does not. Any goroutine may call it.
@@ -30,6 +31,13 @@ func (l *Listener) Frontend() *plan.Frontend { return l.front.Load() }
 
 // removed says that connections end as soon as they can.
 func (l *Listener) removed() bool { return l.front.Load() == nil }
+
+// Leave says whether the listener's address has gone to another host: connections go on, and each is asked with its next answer to
+// end. Any goroutine may call it.
+func (l *Listener) Leave(on bool) { l.moved.Store(on) }
+
+// leaving says that connections end with the exchange that is under way.
+func (l *Listener) leaving() bool { return l.removed() || l.moved.Load() }
 
 // socket is one loop's part of a listener.
 type socket struct {

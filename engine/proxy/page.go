@@ -112,7 +112,7 @@ func (c *client) ready() {
 		s.c = nil
 		s.drop()
 	}
-	if !x.bodyDone || c.w.draining || c.listener.removed() {
+	if !x.bodyDone || c.w.draining || c.listener.leaving() {
 		x.closing = true
 	}
 }

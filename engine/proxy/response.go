@@ -161,7 +161,7 @@ func (s *server) respond(have []byte) {
 	x.remember(w)
 	s.keep = p.KeepAlive
 	body := p.ClientBody(x.minor)
-	if !x.bodyDone || body == h1.UntilClose || w.draining || c.listener.removed() {
+	if !x.bodyDone || body == h1.UntilClose || w.draining || c.listener.leaving() {
 		x.closing = true
 	}
 	w.toClient = h1.ToClient{Edits: x.action.Response, Minor: x.minor, Close: x.closing, Cookie: s.cookie(), Date: w.date()}
