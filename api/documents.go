@@ -63,8 +63,24 @@ type NodeStatus struct {
 	Reachable bool        `json:"reachable"`         // its API answered in time
 	Error     string      `json:"error,omitempty"`   // why it did not
 	Holds     []string    `json:"holds"`             // VIPs
+	Drained   *Drained    `json:"drained,omitempty"` // nil: it is in service
 	Report    *NodeReport `json:"report,omitempty"`  // nil when not reachable
 	Summary   string      `json:"summary,omitempty"` // in words, when there is something to say
+}
+
+// Drained says that an operator has taken a node out of service.
+type Drained struct {
+	By           string    `json:"by"`
+	At           time.Time `json:"at"`
+	DrainSeconds float64   `json:"drain_seconds"` // how long what it serves may take
+}
+
+// Draining is a node that still serves connections to an address that has moved away.
+type Draining struct {
+	Node        string `json:"node"`
+	Connections int    `json:"connections"`
+	ForMs       int64  `json:"for_ms"`
+	LeftMs      int64  `json:"left_ms"` // at most
 }
 
 // VIPStatus is where a virtual address should be and where it is.
@@ -78,6 +94,8 @@ type VIPStatus struct {
 	Since     time.Time `json:"since,omitzero"`
 	Interface string    `json:"interface,omitempty"`
 	Frontends []string  `json:"frontends"`
+
+	Draining []Draining `json:"draining,omitempty"` // nodes that held it before and serve what they had
 }
 
 // BackendStatus is a backend with its servers.

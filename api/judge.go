@@ -139,6 +139,9 @@ func (s *Status) judgeNodes() {
 		}
 		s.because(Degraded, "%s: %s", n.Name, n.Summary)
 		// What a node can tell of itself is an alarm of its own.
+		if n.Drained != nil {
+			s.alarm(Warning, fmt.Sprintf("`skein node enable %s` puts it back", n.Name), "%s is drained: it takes no address", n.Name)
+		}
 		switch {
 		case n.Report == nil && n.Alive:
 			s.alarm(Critical, "look at its agent's log", "%s: %s", n.Name, n.Summary)

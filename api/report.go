@@ -20,6 +20,7 @@ type NodeReport struct {
 	Disk      DiskReport       `json:"disk"`
 	Guard     GuardReport      `json:"guard"`
 	VIPs      []HeldVIP        `json:"vips"`
+	Parked    []ParkedVIP      `json:"parked,omitempty"`
 	Peers     []PeerReport     `json:"peers"`
 	Servers   []ServerReport   `json:"servers"`
 	Backends  []BackendReport  `json:"backends"`
@@ -87,6 +88,16 @@ type HeldVIP struct {
 	Epoch       string    `json:"epoch"` // "generation.index"
 	Since       time.Time `json:"since"`
 	LeaseLeftMs int64     `json:"lease_left_ms"`
+}
+
+// ParkedVIP is a virtual address that has moved away from this node, which still serves the connections it had.
+type ParkedVIP struct {
+	Name        string `json:"name"`
+	Epoch       string `json:"epoch"` // at which it was held here
+	Planned     bool   `json:"planned"`
+	Connections int    `json:"connections"`
+	ForMs       int64  `json:"for_ms"`
+	LeftMs      int64  `json:"left_ms"` // at most; then what is left is reset
 }
 
 // PeerReport is another node as this node's guard sees it.
@@ -199,6 +210,8 @@ func (r NodeReport) whole() NodeReport {
 	slices.SortFunc(r.VIPs, func(a, b HeldVIP) int { return cmp.Compare(a.Name, b.Name) })
 	r.Peers = slices.Clone(r.Peers)
 	slices.SortFunc(r.Peers, func(a, b PeerReport) int { return cmp.Compare(a.Name, b.Name) })
+	r.Parked = slices.Clone(r.Parked)
+	slices.SortFunc(r.Parked, func(a, b ParkedVIP) int { return cmp.Compare(a.Name, b.Name) })
 	list(&r.VIPs)
 	list(&r.Peers)
 	list(&r.Servers)

@@ -71,6 +71,8 @@ func (s *Server) routes() {
 		"GET /v1/backends":                      s.getBackends,
 		"GET /v1/servers":                       s.getServers,
 		"POST /v1/servers/{backend}/{server}":   s.postServer,
+		"POST /v1/vips/{vip}/move":              s.postMove,
+		"POST /v1/nodes/{node}":                 s.postNode,
 		"GET /v1/nodes":                         s.getNodes,
 		"DELETE /v1/nodes/{node}":               s.deleteNode,
 		"GET /v1/certificates":                  s.getCertificates,

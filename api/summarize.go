@@ -78,6 +78,9 @@ func nodesOf(f Facts, own *NodeReport) []NodeStatus {
 			}
 			slices.Sort(ns.Holds)
 		}
+		if d, ok := f.View.Drained[n.Name]; ok {
+			ns.Drained = &Drained{By: d.By, At: d.At, DrainSeconds: d.Drain.Seconds()}
+		}
 		ns.Summary = nodeTrouble(&ns, f.View.Revision.Number)
 		out = append(out, ns)
 	}
@@ -94,6 +97,9 @@ func nodeTrouble(n *NodeStatus, committed uint64) string {
 		return "its API cannot be asked: " + cmp.Or(n.Error, "no answer")
 	}
 	var t []string
+	if n.Drained != nil {
+		t = append(t, "drained"+cmp.Or(by(n.Drained.By), " by an operator"))
+	}
 	if !r.Disk.OK {
 		t = append(t, "disk failed: "+cmp.Or(r.Disk.Error, "unknown error"))
 	}
@@ -113,6 +119,13 @@ func nodeTrouble(n *NodeStatus, committed uint64) string {
 		t = append(t, "unfit to hold an address: "+cmp.Or(r.Guard.FitReason, "no reason given"))
 	}
 	return strings.Join(t, "; ")
+}
+
+func by(who string) string {
+	if who == "" {
+		return ""
+	}
+	return " by " + who
 }
 
 func clusterOf(f Facts, nodes []NodeStatus) ClusterStatus {
@@ -148,6 +161,11 @@ func vipsOf(f Facts, nodes []NodeStatus) []VIPStatus {
 		for _, n := range nodes {
 			if n.Report == nil {
 				continue
+			}
+			for _, p := range n.Report.Parked {
+				if p.Name == v.Name && p.Planned {
+					vs.Draining = append(vs.Draining, Draining{Node: n.Name, Connections: p.Connections, ForMs: p.ForMs, LeftMs: p.LeftMs})
+				}
 			}
 			for _, h := range n.Report.VIPs {
 				// While an address moves two reports may overlap, because they were not made at one instant. The placed node counts.

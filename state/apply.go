@@ -102,8 +102,7 @@ func (v *View) place(c Place) Result {
 		return r
 	}
 	p := Placement{VIP: c.VIP, Node: c.Node, Epoch: Epoch{v.Cluster.Generation, v.Index}, First: c.Expect == Epoch{}}
-	// Who held it is gone. Who held it before that may still serve what it had.
-	p.Former = without(v.Placements[c.VIP].Former, c.Node)
+	p.Ring = join(v.Placements[c.VIP].Ring, c.Node)
 	v.Placements = with(v.Placements, c.VIP, p)
 	return Result{Epoch: p.Epoch}
 }

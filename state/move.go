@@ -37,7 +37,7 @@ type Drained struct {
 const (
 	DefaultDrain = 5 * time.Minute
 	MaxDrain     = 24 * time.Hour
-	maxFormer    = 8 // nodes in a chain of moves, each of which adds a hop to a packet; the oldest goes
+	maxRing      = 9 // nodes that have held a VIP, each of which adds a hop to a packet that belongs to none of them
 )
 
 func (v *View) move(c Move) Result {
@@ -57,8 +57,6 @@ func (v *View) move(c Move) Result {
 		return r
 	}
 	p := v.Placements[c.VIP]
-	p.Former = append([]string{old.Node}, without(old.Former, c.Node, old.Node)...)
-	p.Former = p.Former[:min(len(p.Former), maxFormer)]
 	p.Drain, p.Asked = c.Drain, c.Asked
 	v.Placements = with(v.Placements, c.VIP, p)
 	return r
@@ -93,13 +91,11 @@ func isDrained(v *View, node string) bool {
 	return drained
 }
 
-// without returns a copy of nodes in which none of gone is.
-func without(nodes []string, gone ...string) []string {
-	var left []string
-	for _, n := range nodes {
-		if !slices.Contains(gone, n) {
-			left = append(left, n)
-		}
+// join returns ring with node in it, as its newest if it was not. The oldest goes when there are too many.
+func join(ring []string, node string) []string {
+	if slices.Contains(ring, node) {
+		return ring
 	}
-	return left
+	ring = append(slices.Clone(ring), node)
+	return ring[max(0, len(ring)-maxRing):]
 }

@@ -336,8 +336,8 @@ func show(v *View) string {
 	}
 	for _, pl := range v.SortedPlacements() {
 		line := fmt.Sprintf("vip %s on %s at %v", pl.VIP, pl.Node, pl.Epoch)
-		if len(pl.Former) > 0 {
-			line += fmt.Sprintf(" after %s", strings.Join(pl.Former, " after "))
+		if len(pl.Ring) > 1 {
+			line += fmt.Sprintf(", ring %v", pl.Ring)
 		}
 		if pl.Drain > 0 {
 			line += fmt.Sprintf(", drains for %v", pl.Drain)

@@ -152,11 +152,12 @@ type Placement struct {
 	Epoch Epoch
 	First bool `json:",omitempty"` // nobody held the VIP before: the claim probes in full
 
-	// Of a Move. Former is who held the VIP before, the latest first, each node once: each of them hands what is not its own to the
-	// next, as long as that one still serves what it had. Drain is how long the first of them may; 0: nothing was planned.
-	Former []string      `json:",omitempty"`
-	Drain  time.Duration `json:",omitempty"`
-	Asked  bool          `json:",omitempty"` // by an operator: failback does not undo it
+	// Ring is who has held the VIP up to now, in the order in which each of them first did, Node included: each of them that still
+	// serves what it had hands what is not its own to the one before it. A node that gets the VIP back keeps its place, so that
+	// nothing has to change anywhere at that moment.
+	Ring  []string      `json:",omitempty"`
+	Drain time.Duration `json:",omitempty"` // of a Move: how long the node before may serve what it had
+	Asked bool          `json:",omitempty"` // by an operator: failback does not undo it
 }
 
 // ServerKey names a server.

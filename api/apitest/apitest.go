@@ -58,6 +58,10 @@ type World struct {
 	Slow    time.Duration         // of its engine to take one
 	Edit    func(*api.NodeReport) // changes what it reports; nil: nothing
 	Removed []string              // by it, in order
+
+	// Of a VIP that moves away from it.
+	Draining int       // connections that stay
+	Until    time.Time // when they end
 }
 
 // New starts the named nodes. They end with the test.
@@ -132,7 +136,28 @@ func (c *Cluster) propose(cmd []byte) (result []byte, index uint64, err error) {
 	for _, n := range c.Nodes {
 		result = n.machine.Apply(c.index, cmd).([]byte)
 	}
+	c.lead()
 	return result, c.index, nil
+}
+
+// lead gives away the VIPs of drained nodes, as a leader does. c.mu is held.
+func (c *Cluster) lead() {
+	v := c.Nodes[c.first].View()
+	if len(v.Drained) == 0 {
+		return
+	}
+	health := map[string]state.NodeHealth{}
+	for name, n := range c.Nodes {
+		alive := !n.World().Dead
+		health[name] = state.NodeHealth{Alive: alive, Fit: alive}
+	}
+	decisions, _ := state.Placements(v, health, c.first)
+	for _, d := range decisions {
+		c.index++
+		for _, n := range c.Nodes {
+			n.machine.Apply(c.index, state.Encode(d.Command()))
+		}
+	}
 }
 
 // Fail makes every proposal fail with err from now on; nil: no longer.
@@ -219,6 +244,13 @@ func (n *Node) report() api.NodeReport {
 		if p.Node == n.name {
 			r.VIPs = append(r.VIPs, api.HeldVIP{
 				Name: p.VIP, Epoch: p.Epoch.String(), Interface: "eth0", Since: n.started.Add(time.Hour), LeaseLeftMs: 40,
+			})
+		}
+	}
+	for _, p := range v.SortedPlacements() {
+		if left := n.World().Draining; time.Now().Before(n.World().Until) && p.Node != n.name && slices.Contains(p.Ring, n.name) {
+			r.Parked = append(r.Parked, api.ParkedVIP{
+				Name: p.VIP, Epoch: "1.2", Planned: true, Connections: left, ForMs: 2000, LeftMs: max(p.Drain.Milliseconds()-2000, 0),
 			})
 		}
 	}

@@ -174,6 +174,16 @@ func (c *Client) SetList(ctx context.Context, name string, req api.ListRequest) 
 	return send[api.AddressList](ctx, c, http.MethodPost, "/v1/lists/"+url.PathEscape(name), req)
 }
 
+// MoveVIP moves a virtual address, and returns when the other node answers for it.
+func (c *Client) MoveVIP(ctx context.Context, name string, req api.MoveRequest) (*api.Moved, error) {
+	return send[api.Moved](ctx, c, http.MethodPost, "/v1/vips/"+url.PathEscape(name)+"/move", req)
+}
+
+// SetNode changes what is wanted of a node and returns it as it is then.
+func (c *Client) SetNode(ctx context.Context, node string, req api.NodeRequest) (*api.NodeDocument, error) {
+	return send[api.NodeDocument](ctx, c, http.MethodPost, "/v1/nodes/"+url.PathEscape(node), req)
+}
+
 // Nodes lists the members.
 func (c *Client) Nodes(ctx context.Context) (*api.NodeList, error) {
 	return get[api.NodeList](ctx, c, "/v1/nodes")

@@ -151,6 +151,16 @@ func (w *world) change(line string) {
 			w.t.Fatal(err)
 		}
 		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Slow = d })
+	case "drains": // NODE CONNECTIONS DURATION: what a VIP that moves away from it leaves behind, and for how long from now
+		left, _ := strconv.Atoi(f[2])
+		d, err := time.ParseDuration(f[3])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		until := time.Now().Add(d)
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Draining, n.Until = left, until })
+	case "unfit": // NODE WHY
+		w.edit(f[1], func(r *api.NodeReport) { r.Guard.Fit, r.Guard.FitReason = false, rest(2) })
 	case "noquorum":
 		w.cluster.Fail(api.ErrNoLeader)
 		for name := range w.cluster.Nodes {

@@ -48,7 +48,7 @@ func (c *cli) vipCommand() *cobra.Command {
 			})
 		},
 	}
-	noun.AddCommand(ls, explain)
+	noun.AddCommand(ls, c.vipShowCommand(), c.vipMoveCommand(), explain)
 	return noun
 }
 

@@ -246,6 +246,8 @@ func nodeState(n *api.NodeStatus) (string, tone) {
 		return "dead", bad
 	case !n.Reachable:
 		return "unreachable", bad
+	case n.Drained != nil:
+		return "drained", warn
 	case n.Summary != "":
 		return "degraded", warn
 	}
@@ -279,6 +281,9 @@ func (c *cli) vipTable(vips []api.VIPStatus, wide bool) *table {
 			cells = append(cells, v.Placed, v.Epoch, v.Interface, strings.Join(v.Prefer, ", "))
 		}
 		t.row(append(cells, strings.Join(v.Frontends, ", "))...)
+		for _, d := range v.Draining {
+			t.note(plain, fmt.Sprintf("%s on %s, %v left at most", many(d.Connections, "connection"), d.Node, (time.Duration(d.LeftMs)*time.Millisecond).Round(time.Second)))
+		}
 	}
 	return t
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"reflect"
 
 	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/cluster"
@@ -12,12 +13,17 @@ import (
 )
 
 // coupleGuard: members, voters, keys, VIPs and placements -> the guard. It hears of a placement as soon as it is applied here, and
-// claims it if it is in this node's name.
+// claims it if it is in this node's name. Before that this node gets ready to hand on what is not its own.
 func (n *Node) coupleGuard(ctx context.Context) {
+	var told *state.View
+	var toldVoters cluster.VoterSet
 	for {
 		view, viewed := n.machine.Views().Watch()
 		voters, voted := n.cluster.Voters().Watch()
-		if view.Founded() && len(voters.Names) > 0 {
+		seen, saw := n.guard.State().Watch()
+		n.handOver(view, seen)
+		if view.Founded() && len(voters.Names) > 0 && (view != told || !reflect.DeepEqual(voters, toldVoters)) {
+			told, toldVoters = view, voters
 			if err := n.guard.Update(setup(n.conf, view, voters)); err != nil {
 				n.log.Error("guard not told", "why", err)
 			}
@@ -25,6 +31,7 @@ func (n *Node) coupleGuard(ctx context.Context) {
 		select {
 		case <-viewed:
 		case <-voted:
+		case <-saw:
 		case <-ctx.Done():
 			return
 		}
@@ -78,7 +85,7 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		s.VIPs = append(s.VIPs, told)
 		if p, ok := v.Placements[c.Name]; ok {
 			s.Placements = append(s.Placements, vip.Placement{
-				VIP: p.VIP, Node: p.Node, Epoch: vip.Epoch(p.Epoch), First: p.First && c.VRRP == nil, // in a group somebody may well have the address, by right
+				VIP: p.VIP, Node: p.Node, Epoch: vip.Epoch(p.Epoch), Drain: p.Drain, First: p.First && c.VRRP == nil, // in a group somebody may well have the address, by right
 			})
 		}
 	}

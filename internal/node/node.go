@@ -38,6 +38,7 @@ type Guard interface {
 	State() *watch.Value[vip.State]
 	Update(vip.Setup) error
 	SetFit(ok bool, why string)
+	Drained(vip string, at vip.Epoch)
 	Close() // releases everything
 }
 
@@ -52,6 +53,7 @@ type Engine interface {
 	SetTicketKeys([]engine.TicketKey) error
 	SetList(name string, entries []config.ListEntry)
 	Stats() engine.Stats
+	Leave([]netip.Addr)
 	Drain(context.Context) error
 }
 
@@ -83,18 +85,23 @@ type Node struct {
 	machine   *state.Machine
 	cluster   *cluster.Cluster
 	guard     Guard
-	engine    Engine // nil on a witness
-	reopenLog func() // nil on a witness
+	hands     Handover // nil: a simulation, a witness, or the kernel cannot; see handing
+	flows     Flows    // the same
+	engine    Engine   // nil on a witness
+	reopenLog func()   // nil on a witness
 	pace      pacer
 	checker   *healthcheck.Checker
 	admin     net.Listener
 
+	noHanding string              // why hands or flows could not be opened
 	addresses func() []netip.Addr // of the host; nil: it has none of its own
 
 	running  watch.Value[api.Running]
 	lacks    watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
 	flapping watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	draining atomic.Bool
+	drains   watch.Value[map[string]int] // connections by VIP, of those that are held or parked; -1: not known
+	handing  watch.Value[string]         // why established connections cannot be kept on a move; empty: they can
 
 	certsMu sync.Mutex
 	// certsMu guards the following.
@@ -139,6 +146,9 @@ func (n *Node) openEdges(o Options) error {
 			return err
 		}
 		n.guard, progress = agent, agent.Progress(runtime.NumCPU())
+		if o.Config.Role != config.Witness {
+			n.openHandover()
+		}
 	}
 	switch {
 	case o.Config.Role == config.Witness:
@@ -157,6 +167,33 @@ func (n *Node) openEdges(o Options) error {
 		n.engine, n.reopenLog = e, e.ReopenLog
 	}
 	return nil
+}
+
+// openHandover opens what keeps connections on a move. A node works without it.
+func (n *Node) openHandover() {
+	hands, err := vip.OpenHandover()
+	if err == nil {
+		n.hands = hands
+	}
+	flows, ferr := vip.OpenFlows()
+	if ferr == nil {
+		n.flows = flows
+	}
+	if err := errors.Join(err, ferr); err != nil {
+		n.noHanding = err.Error()
+		n.handing.Set(n.noHanding)
+		n.log.Error("established connections will not survive the move of an address", "why", err)
+	}
+}
+
+// closeHandover gives back what openHandover has opened.
+func (n *Node) closeHandover() {
+	if n.hands != nil {
+		n.hands.Close()
+	}
+	if n.flows != nil {
+		n.flows.Close()
+	}
 }
 
 // Run is the node's life. It returns when ctx has ended and everything is released: first the addresses, then the connections
@@ -198,6 +235,8 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleGossip)
 	couples(n.coupleSeed)
 	couples(n.couplePlacement)
+	couples(n.coupleDrain)
+	couples(n.coupleLeadership)
 	couples(n.coupleElection)
 	couples(n.coupleSticky)
 	couples(n.coupleTime)
@@ -228,6 +267,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	}
 	end()
 	wg.Wait()
+	n.closeHandover()
 	n.guard.Close() // after the loops: they stamp their progress in memory that it gives back
 	return errors.Join(err, n.cluster.Close())
 }
@@ -242,26 +282,6 @@ func (n *Node) ReopenLog() {
 // Snapshot writes the replicated state beside the log now. It happens by itself when it is due; this is for whoever wants to choose
 // the moment.
 func (n *Node) Snapshot() error { return n.cluster.Snapshot() }
-
-// leave gives everything away in the order in which nothing is lost: leadership and addresses first, then what is still under way.
-func (n *Node) leave(drain time.Duration) {
-	n.log.Info("node leaves", "drain", drain)
-	n.draining.Store(true)
-	n.guard.SetFit(false, "the agent is stopping")
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	if n.cluster.Leadership().Get().Self {
-		if err := n.cluster.Transfer(""); err != nil {
-			n.log.Info("leadership not handed over", "why", err)
-		}
-	}
-	_, _ = n.guard.State().Wait(ctx, func(s vip.State) bool { return len(s.Held) == 0 || !s.Connected })
-	if n.engine != nil {
-		if err := n.engine.Drain(ctx); err != nil {
-			n.log.Info("drain ended early", "why", err)
-		}
-	}
-}
 
 // serveAPI serves the admin API on the unix socket and on the cluster's port until ctx ends.
 func (n *Node) serveAPI(ctx context.Context) error {

@@ -33,6 +33,7 @@ func (n *Node) report() api.NodeReport {
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
 		},
 		Tables: n.reportTables(),
+		Parked: n.reportParked(guard),
 	}
 	if disk != nil {
 		r.Disk.Error = disk.Error()
@@ -193,6 +194,10 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 		if _, here := guard.Held[name]; here && guard.Routers[name].State != "active" {
 			add(api.Warning, "`skein vip explain "+name+"` says more; the address comes here when that router stops", "vip %s is not on this node's link: %v", name, guard.Routers[name])
 		}
+	}
+	if why := n.handing.Get(); why != "" && len(view.Scope.VIPs) > 0 {
+		add(api.Warning, "load nf_tables and its netdev family on this host, then restart the agent",
+			"established connections do not survive when an address moves here: %s", why)
 	}
 	for _, c := range guard.Conflicts {
 		if c.Stranger {

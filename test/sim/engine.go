@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 
 	"github.com/skeinlb/skein/config"
@@ -72,6 +73,8 @@ func (e *engine) tls(name string) (serial string, newest data.TicketKey) {
 	}
 	return serial, newest
 }
+
+func (e *engine) Leave([]netip.Addr) {}
 
 func (e *engine) Drain(ctx context.Context) error { return nil }
 

@@ -255,6 +255,7 @@ type noGuard struct{ state watch.Value[vip.State] }
 func (g *noGuard) State() *watch.Value[vip.State] { return &g.state }
 func (*noGuard) Update(vip.Setup) error           { return nil }
 func (*noGuard) SetFit(bool, string)              {}
+func (*noGuard) Drained(string, vip.Epoch)        {}
 func (*noGuard) Close()                           {}
 
 // noEngine carries no traffic: what loops would call, the benchmark calls.
@@ -269,6 +270,7 @@ func (noEngine) SetList(string, []config.ListEntry)          {}
 func (noEngine) Stats() engine.Stats                         { return engine.Stats{} }
 func (noEngine) SetCertificates([]*engine.Certificate) error { return nil }
 func (noEngine) SetTicketKeys([]engine.TicketKey) error      { return nil }
+func (noEngine) Leave([]netip.Addr)                          {}
 func (noEngine) Drain(context.Context) error                 { return nil }
 
 // broken is an engine that could not be made; the node that gets it ends with the reason.

@@ -1,0 +1,224 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/skeinlb/skein/state"
+)
+
+// moveTimeout is how long a move may take until the target answers for the address. Normally that is some milliseconds.
+const moveTimeout = 10 * time.Second
+
+// MoveRequest asks for a VIP on another node. An empty Node leaves the choice to the cluster; a zero DrainSeconds is five minutes.
+type MoveRequest struct {
+	Node         string  `json:"node,omitempty"`
+	DrainSeconds float64 `json:"drain_seconds,omitempty"`
+}
+
+// Moved is the answer: every VIP that moved, since those of a group go together.
+type Moved struct {
+	AsOf AsOf       `json:"as_of"`
+	VIPs []MovedVIP `json:"vips"`
+}
+
+// MovedVIP is one address that moved.
+type MovedVIP struct {
+	Name         string  `json:"name"`
+	From         string  `json:"from"`
+	To           string  `json:"to"`
+	Epoch        string  `json:"epoch"`
+	TookMs       int64   `json:"took_ms"` // until To answered for it
+	DrainSeconds float64 `json:"drain_seconds"`
+}
+
+// NodeRequest changes what an operator wants of a node.
+type NodeRequest struct {
+	State        string  `json:"state"` // "drain" or "enabled"
+	DrainSeconds float64 `json:"drain_seconds,omitempty"`
+}
+
+// NodeDocument is one node.
+type NodeDocument struct {
+	AsOf AsOf       `json:"as_of"`
+	Node NodeStatus `json:"node"`
+}
+
+// drainOf reads how long what is established may take.
+func drainOf(seconds float64) (time.Duration, error) {
+	if seconds == 0 {
+		return state.DefaultDrain, nil
+	}
+	d := time.Duration(seconds * float64(time.Second))
+	if d < time.Second || d > state.MaxDrain {
+		return 0, errorf(CodeBadRequest, "the usual time is "+state.DefaultDrain.String(), "a drain takes between 1s and %v, not %v", state.MaxDrain, d)
+	}
+	return d, nil
+}
+
+// healthOf is what the nodes said of themselves, for the choice of a target.
+func healthOf(s *Status) map[string]state.NodeHealth {
+	h := map[string]state.NodeHealth{}
+	for _, n := range s.Nodes {
+		if n.Report == nil {
+			h[n.Name] = state.NodeHealth{}
+			continue
+		}
+		h[n.Name] = state.NodeHealth{Alive: true, Fit: n.Report.Guard.Fit && n.Report.Revision.Running == s.Revision.Number}
+	}
+	return h
+}
+
+func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("vip")
+	var req MoveRequest
+	if err := decode(r.Body, &req); err != nil {
+		return err
+	}
+	drain, err := drainOf(req.DrainSeconds)
+	if err != nil {
+		return err
+	}
+	v := s.opts.Views.Get()
+	if v.Config == nil || v.Config.VIP(name) == nil {
+		return s.unknownVIP(name)
+	}
+	from, placed := v.Placements[name]
+	if !placed {
+		return errorf(CodeConflict, "`skein vip explain "+name+"`", "vip %q is on no node yet", name)
+	}
+	st := s.status(r.Context())
+	to := req.Node
+	if to == "" {
+		if to = state.Target(v, healthOf(&st), name); to == "" {
+			return errorf(CodeConflict, "`skein node list` says what is wrong with them", "no other node can take vip %q", name)
+		}
+	}
+	if err := s.suits(v, &st, name, to); err != nil {
+		return err
+	}
+
+	begin := time.Now()
+	moved := Moved{VIPs: []MovedVIP{}}
+	for _, each := range state.Unit(v, name) {
+		p, ok := v.Placements[each]
+		if !ok || p.Node == to {
+			continue
+		}
+		res, err := s.propose(r.Context(), state.Move{VIP: each, Node: to, Expect: p.Epoch, Drain: drain, Asked: true})
+		if err != nil {
+			return err
+		}
+		moved.VIPs = append(moved.VIPs, MovedVIP{Name: each, From: p.Node, To: to, Epoch: res.Epoch.String(), DrainSeconds: drain.Seconds()})
+	}
+	s.opts.Log.Info("vip moved", "vip", name, "from", from.Node, "to", to, "drain", drain, "by", s.author(r))
+	ctx, cancel := context.WithTimeout(r.Context(), moveTimeout)
+	defer cancel()
+	for i := range moved.VIPs {
+		if err := s.holds(ctx, to, &moved.VIPs[i]); err != nil {
+			return err
+		}
+		moved.VIPs[i].TookMs = time.Since(begin).Milliseconds()
+	}
+	moved.AsOf = s.asOf()
+	return answer(w, moved)
+}
+
+// suits refuses a target that cannot take the VIP, and says what is wrong with it.
+func (s *Server) suits(v *state.View, st *Status, name, to string) error {
+	const hint = "`skein node list` shows all"
+	i := slices.IndexFunc(st.Nodes, func(n NodeStatus) bool { return n.Name == to })
+	if i < 0 {
+		var names []string
+		for _, n := range st.Nodes {
+			names = append(names, n.Name)
+		}
+		return errorf(CodeNotFound, suggest(to, names, hint), "there is no node %q", to)
+	}
+	n := &st.Nodes[i]
+	rep := n.Report
+	switch _, drained := v.Drained[to]; {
+	case n.Role != string(state.Balancer):
+		return errorf(CodeConflict, hint, "%s is a %s and holds no addresses", to, n.Role)
+	case v.Placements[name].Node == to:
+		return errorf(CodeConflict, "`skein vip show "+name+"`", "vip %q is on %s already", name, to)
+	case drained:
+		return errorf(CodeConflict, "`skein node enable "+to+"` puts it back", "%s is drained", to)
+	case rep == nil:
+		return errorf(CodeConflict, hint, "%s cannot take it: %s", to, cmp.Or(n.Summary, "it does not answer"))
+	case !rep.Guard.Running:
+		return errorf(CodeConflict, hint, "%s cannot take it: its guard does not run", to)
+	case !rep.Guard.Fit:
+		return errorf(CodeConflict, hint, "%s cannot take it: %s", to, cmp.Or(rep.Guard.FitReason, "it is unfit"))
+	case rep.Revision.Running != st.Revision.Number:
+		return errorf(CodeConflict, "`skein status` says why", "%s cannot take it: it runs revision %d of %d", to, rep.Revision.Running, st.Revision.Number)
+	}
+	return nil
+}
+
+// holds waits until a node answers for a VIP.
+func (s *Server) holds(ctx context.Context, node string, m *MovedVIP) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var r NodeReport
+		if node == s.opts.Self {
+			r = s.opts.Report()
+		} else if err := s.ask(ctx, node, "/v1/node", &r); err != nil && ctx.Err() == nil {
+			return errorf(CodeConflict, "`skein vip explain "+m.Name+"`", "the move of %s to %s is committed, but %s does not answer: %v", m.Name, node, node, err)
+		}
+		if slices.ContainsFunc(r.VIPs, func(h HeldVIP) bool { return h.Name == m.Name && h.Epoch == m.Epoch }) {
+			return nil
+		}
+		if p := s.opts.Views.Get().Placements[m.Name]; p.Epoch.String() != m.Epoch && p.Node != node {
+			return errorf(CodeConflict, "`skein vip show "+m.Name+"`", "vip %q was placed on %s meanwhile", m.Name, p.Node)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errorf(CodeConflict, "`skein vip explain "+m.Name+"`", "the move of %s to %s is committed, but %s does not hold it after %v",
+				m.Name, node, node, moveTimeout)
+		}
+	}
+}
+
+// postNode drains a node or puts it back. The leader moves the addresses.
+func (s *Server) postNode(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("node")
+	var req NodeRequest
+	if err := decode(r.Body, &req); err != nil {
+		return err
+	}
+	drain, err := drainOf(req.DrainSeconds)
+	if err != nil {
+		return err
+	}
+	v := s.opts.Views.Get()
+	n, ok := v.Node(name)
+	switch {
+	case !ok:
+		var names []string
+		for _, n := range v.Nodes {
+			names = append(names, n.Name)
+		}
+		return errorf(CodeNotFound, suggest(name, names, "`skein node list` shows all"), "there is no node %q", name)
+	case req.State != "drain" && req.State != "enabled":
+		return errorf(CodeBadRequest, "use drain or enabled", "unknown node state %q", req.State)
+	case req.State == "drain" && n.Role != state.Balancer:
+		return errorf(CodeConflict, "it can be stopped at any time, as long as a majority of voters is left", "%s is a witness: there is nothing to drain", name)
+	}
+	if _, err := s.propose(r.Context(), state.SetNode{Name: name, Drained: req.State == "drain", Drain: drain, By: s.author(r), At: time.Now()}); err != nil {
+		return err
+	}
+	s.opts.Log.Info("node set", "node", name, "state", req.State, "drain", drain, "by", s.author(r))
+	st := s.status(r.Context())
+	for _, n := range st.Nodes {
+		if n.Name == name {
+			return answer(w, NodeDocument{AsOf: st.AsOf, Node: n})
+		}
+	}
+	return errorf(CodeNotFound, "", "node %q was removed meanwhile", name)
+}

@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/vip"
+)
+
+// Flows is what knows the connections of this host. *vip.Flows is one.
+type Flows interface {
+	Each(addrs []netip.Addr, f func(vip.Flow)) error
+	Reset(addrs []netip.Addr) (int, error)
+	Tickle(ctx context.Context, flows []vip.Flow) (int, error)
+	Close()
+}
+
+const (
+	// parkLeast is how long a moved address is served at least: who has not heard of the move yet still comes here.
+	parkLeast = 3 * time.Second
+	// parkLast is how long before the end of its time what is left is reset, so that the resets can leave.
+	parkLast = 1500 * time.Millisecond
+	// drainStep is how often connections are counted.
+	drainStep = time.Second
+	// drainShare bounds what the counting may cost: the step grows until it takes no more than this part of the time.
+	drainShare = 25
+)
+
+// coupleDrain: addresses that have gone while their connections stay -> the engine, which asks clients to close; the kernel, which
+// counts them; the guard, when nothing is left.
+func (n *Node) coupleDrain(ctx context.Context) {
+	var reset map[string]vip.Epoch // what was reset after a loss, by VIP
+	for {
+		seen, saw := n.guard.State().Watch()
+		view := n.machine.Views().Get()
+		if n.engine != nil {
+			n.engine.Leave(parkedAddrs(view, seen))
+		}
+		begin := time.Now()
+		n.count(view, seen)
+		for name, p := range seen.Parked {
+			addrs := addrsOf(view, name)
+			switch count := n.drains.Get()[name]; {
+			case !p.Planned && reset[name] != p.Epoch:
+				// This node is not fit any more. Its clients shall not wait for what does not come.
+				reset = map[string]vip.Epoch{name: p.Epoch}
+				n.reset(name, addrs, "this node had to let go of its address")
+				n.guard.Drained(name, p.Epoch)
+			case p.Planned && p.Left <= parkLast:
+				n.reset(name, addrs, "the time to drain is over")
+				n.guard.Drained(name, p.Epoch)
+			case p.Planned && count == 0 && p.For >= parkLeast:
+				n.log.Info("vip drained", "vip", name, "after", p.For.Round(time.Millisecond))
+				n.guard.Drained(name, p.Epoch)
+			}
+		}
+		step := time.NewTimer(max(drainStep, drainShare*time.Since(begin)))
+		for waiting := true; waiting; {
+			select {
+			case <-saw:
+				// What is parked is new: that is urgent. The rest is not.
+				next, again := n.guard.State().Watch()
+				saw = again
+				waiting = sameParked(seen, next)
+			case <-step.C:
+				waiting = false
+			case <-ctx.Done():
+				step.Stop()
+				return
+			}
+		}
+		step.Stop()
+	}
+}
+
+// sameParked reports whether the same VIPs are held and parked in a and b.
+func sameParked(a, b vip.State) bool {
+	if len(a.Parked) != len(b.Parked) || len(a.Held) != len(b.Held) {
+		return false
+	}
+	for name, p := range a.Parked {
+		if o, ok := b.Parked[name]; !ok || o.Epoch != p.Epoch || o.Planned != p.Planned {
+			return false
+		}
+	}
+	return true
+}
+
+// count counts the connections to each VIP that is held or parked here.
+func (n *Node) count(view *state.View, seen vip.State) {
+	counts := map[string]int{}
+	owner := map[netip.Addr]string{}
+	var addrs []netip.Addr
+	note := func(name string) {
+		counts[name] = 0
+		for _, a := range addrsOf(view, name) {
+			owner[a] = name
+			addrs = append(addrs, a)
+		}
+	}
+	for name := range seen.Held {
+		note(name)
+	}
+	for name := range seen.Parked {
+		note(name)
+	}
+	if n.flows != nil && len(addrs) > 0 {
+		if err := n.flows.Each(addrs, func(f vip.Flow) { counts[owner[f.VIP.Addr()]]++ }); err != nil {
+			n.log.Warn("connections not counted", "err", err)
+			for name := range counts {
+				counts[name] = -1
+			}
+		}
+	}
+	n.drains.Set(counts)
+}
+
+// reset ends what is connected to addrs.
+func (n *Node) reset(name string, addrs []netip.Addr, why string) {
+	if n.flows == nil {
+		return
+	}
+	count, err := n.flows.Reset(addrs)
+	if count > 0 || err != nil {
+		n.log.Info("connections reset", "vip", name, "connections", count, "why", why, "err", err)
+	}
+}
+
+func addrsOf(view *state.View, name string) (addrs []netip.Addr) {
+	if view.Config == nil {
+		return nil
+	}
+	if c := view.Config.VIP(name); c != nil {
+		for _, a := range c.Addresses {
+			addrs = append(addrs, a.Addr())
+		}
+	}
+	return addrs
+}
+
+func parkedAddrs(view *state.View, seen vip.State) (addrs []netip.Addr) {
+	for name, p := range seen.Parked {
+		if _, held := seen.Held[name]; !held && p.Planned {
+			addrs = append(addrs, addrsOf(view, name)...)
+		}
+	}
+	return addrs
+}
+
+// reportParked is what is left of addresses that have gone.
+func (n *Node) reportParked(seen vip.State) (ps []api.ParkedVIP) {
+	counts := n.drains.Get()
+	for name, p := range seen.Parked {
+		ps = append(ps, api.ParkedVIP{
+			Name: name, Epoch: p.Epoch.String(), Planned: p.Planned, Connections: max(counts[name], 0), ForMs: p.For.Milliseconds(), LeftMs: p.Left.Milliseconds(),
+		})
+	}
+	return ps
+}
+
+// leadAgain is between the attempts of a drained leader to hand leadership over.
+const leadAgain = 5 * time.Second
+
+// coupleLeadership: a node that an operator has drained leads no longer than it must -> another voter.
+func (n *Node) coupleLeadership(ctx context.Context) {
+	for {
+		lead, led := n.cluster.Leadership().Watch()
+		view, viewed := n.machine.Views().Watch()
+		members, met := n.cluster.Members().Watch()
+		var again <-chan time.Time
+		if _, drained := view.Drained[n.conf.Name]; drained && lead.Self && lead.Barrier && !n.holds(view) {
+			for _, m := range members {
+				if _, also := view.Drained[m.Name]; m.Name == n.conf.Name || !m.Voter || !m.Alive || also {
+					continue
+				}
+				if err := n.cluster.Transfer(m.Name); err != nil {
+					n.log.Info("leadership not handed over", "to", m.Name, "why", err)
+				}
+				again = time.After(leadAgain)
+				break
+			}
+		}
+		select {
+		case <-led:
+		case <-viewed:
+		case <-met:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// holds reports whether a VIP is placed on this node.
+func (n *Node) holds(view *state.View) bool {
+	for _, p := range view.Placements {
+		if p.Node == n.conf.Name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/vip"
+)
+
+// Times of an orderly stop, within the time to drain that the operator gives.
+const (
+	giveAwayMost = 5 * time.Second       // for the others to take the addresses; a cluster without a quorum cannot
+	giveAwayStep = 20 * time.Millisecond // between looks at how it goes
+	politeMost   = 5 * time.Second       // for idle connections to be used once more, and be told to close
+)
+
+// leave gives everything away in the order in which nothing is lost: the addresses, to nodes that are ready for them, then leadership,
+// then what is still under way. Connections that this node has stay with it meanwhile.
+func (n *Node) leave(drain time.Duration) {
+	n.log.Info("node leaves", "drain", drain)
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	moved := n.GiveAway(ctx, drain)
+	if n.cluster.Leadership().Get().Self {
+		if err := n.cluster.Transfer(""); err != nil {
+			n.log.Info("leadership not handed over", "why", err)
+		}
+	}
+	if !moved {
+		// Nobody can take an address over. What is under way is finished while it is still here.
+		n.drainEngine(ctx)
+	}
+	n.draining.Store(true)
+	n.guard.SetFit(false, "the agent is stopping")
+	_, _ = n.guard.State().Wait(ctx, func(s vip.State) bool { return len(s.Held) == 0 || !s.Connected })
+	if !moved {
+		return
+	}
+	polite, enough := context.WithTimeout(ctx, min(drain/2, politeMost))
+	defer enough()
+	_, _ = n.guard.State().Wait(polite, func(s vip.State) bool { return len(s.Parked) == 0 || !s.Connected })
+	n.drainEngine(ctx)
+}
+
+func (n *Node) drainEngine(ctx context.Context) {
+	if n.engine == nil {
+		return
+	}
+	if err := n.engine.Drain(ctx); err != nil {
+		n.log.Info("drain ended early", "why", err)
+	}
+}
+
+// GiveAway moves every address of this node to others, as far as these can take them, and waits until they have. It reports whether
+// none is left here. What is established here can be served for drain from then on; how long it is, is the caller's to see to.
+func (n *Node) GiveAway(ctx context.Context, drain time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, giveAwayMost)
+	defer cancel()
+	tick := time.NewTicker(giveAwayStep)
+	defer tick.Stop()
+	for {
+		view, seen := n.machine.Views().Get(), n.guard.State().Get()
+		if len(seen.Held) == 0 && !n.holds(view) || !seen.Connected {
+			return true
+		}
+		if n.holds(view) {
+			ds := state.Away(view, n.health(view, seen, n.cluster.Members().Get()), n.conf.Name, min(drain+giveAwayMost, state.MaxDrain))
+			if len(ds) == 0 {
+				return false
+			}
+			for _, d := range ds {
+				d.Why = n.conf.Name + " stops"
+				n.place(ctx, d)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return len(n.guard.State().Get().Held) == 0
+		}
+	}
+}
