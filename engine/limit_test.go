@@ -49,6 +49,9 @@ func TestARateBoundsRequestsOfOneClient(t *testing.T) {
 	br = bufio.NewReader(c)
 	want("another client", get("/login", "X-User: ben\r\n"), 200)
 	want("a login without the key", get("/login", ""), 200)
+	if st := r.e.Stats().Limits; len(st) != 2 || st[0].Refused != 2 || st[1].Refused != 1 {
+		t.Errorf("the limits counted %v", st)
+	}
 	if n := r.failures(plan.RateLimit); n != 3 {
 		t.Errorf("counted %d", n)
 	}

@@ -13,6 +13,7 @@ import (
 type Stats struct {
 	Frontends []FrontendStats
 	Backends  []BackendStats
+	Limits    []LimitStats
 	Loops     []LoopStats
 	Log       accesslog.Stats
 }
@@ -47,6 +48,12 @@ type ServerStats struct {
 	Active       int64 // requests and sessions under way
 	Open         int64 // connections, unused ones included
 	plan.Totals
+}
+
+// LimitStats is one limit. Refused counts requests and connections since its accounts were made.
+type LimitStats struct {
+	Name    string
+	Refused uint64
 }
 
 // LoopStats is one event loop.
@@ -95,6 +102,9 @@ func (e *Engine) Stats() Stats {
 			})
 		}
 		st.Backends = append(st.Backends, bs)
+	}
+	for _, c := range p.Config.Limits {
+		st.Limits = append(st.Limits, LimitStats{c.Name, p.Limit(c.Name).Refused()})
 	}
 	for _, w := range e.workers {
 		ls := LoopStats{Clients: w.Connections(), Servers: w.ToServers(), Waiting: w.Waiting(), Pauses: w.Pauses()}

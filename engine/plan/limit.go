@@ -114,6 +114,9 @@ func compileLimits(c *config.Config, old *Plan) map[string]*Limit {
 	return limits
 }
 
+// Limit returns the limit of that name, or nil.
+func (p *Plan) Limit(name string) *Limit { return p.limits[name] }
+
 // bounds returns the limits of those names, which a valid configuration has.
 func (p *Plan) bounds(names []string) []*Limit {
 	var ls []*Limit

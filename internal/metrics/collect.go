@@ -87,6 +87,9 @@ func (s sink) engine(st engine.Stats) {
 			s.server(b.Name, v)
 		}
 	}
+	for _, l := range st.Limits {
+		s.counter("skein_limit_refused_total", l.Refused, l.Name)
+	}
 	for i, l := range st.Loops {
 		loop := strconv.Itoa(i)
 		s.gauge("skein_loop_client_connections", float64(l.Clients), loop)

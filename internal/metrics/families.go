@@ -89,6 +89,9 @@ func families() []family {
 	add(gauge, "server_check_up", "1 when this node's probes find it well.")
 	add(gauge, "server_check_seconds", "How long the last probe took.")
 
+	labels = []string{"limit"}
+	add(counter, "limit_refused_total", "Requests and connections of single clients beyond the limit.")
+
 	labels = []string{"loop"}
 	add(gauge, "loop_client_connections", "Connections of clients.")
 	add(gauge, "loop_server_connections", "Connections to servers, unused ones included.")
@@ -97,7 +100,7 @@ func families() []family {
 	add(counter, "loop_sleeps_total", "Blocking waits for events.")
 	add(counter, "loop_posts_total", "Messages from elsewhere.")
 	add(counter, "loop_refused_posts_total", "Messages that were refused because the mailbox was full.")
-	add(counter, "loop_accept_pauses_total", "Times that accepting was paused for lack of descriptors.")
+	add(counter, "loop_accept_pauses_total", "Times that accepting was paused for lack of room: descriptors, or max_connections.")
 	add(counter, "loop_busy_seconds_total", "Time not spent waiting for events.")
 
 	labels = nil

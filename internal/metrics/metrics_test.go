@@ -210,6 +210,7 @@ func TestEveryFamilyIsShown(t *testing.T) {
 		return engine.Stats{
 			Frontends: []engine.FrontendStats{{Name: "f", Totals: bad}},
 			Backends:  []engine.BackendStats{{Name: "b", Totals: bad, Servers: []engine.ServerStats{{Name: "s1", Totals: bad}}}},
+			Limits:    []engine.LimitStats{{Name: "l", Refused: 1}},
 			Loops:     []engine.LoopStats{{}},
 		}
 	}
