@@ -30,7 +30,6 @@ type machine struct {
 	Others   float64  `json:"others_before"` // processors that others used just before
 	During   float64  `json:"others_during"` // the median over the rounds
 	Busy     bool     `json:"not_quiet,omitempty"`
-	Without  []string `json:"without,omitempty"` // what this skein does not do yet, and what therefore was not measured or not switched on
 	Took     string   `json:"took,omitempty"`
 
 	begun time.Time
@@ -85,9 +84,6 @@ func (m *machine) String() string {
 		strings.Join(m.Load, "; "), m.Others*100, m.During*100)
 	if m.Busy {
 		b.WriteString(" **The machine was not quiet: do not rely on these figures.**")
-	}
-	if len(m.Without) > 0 {
-		fmt.Fprintf(&b, " This skein has no %s yet; without: rows that need it are left out, and it is off in all three.", strings.Join(m.Without, ", no "))
 	}
 	return b.String()
 }

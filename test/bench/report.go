@@ -29,12 +29,13 @@ type result struct {
 
 // side is one proxy in a row. Ratios are to HAProxy in the same round.
 type side struct {
-	Us     spread `json:"cpu_us"` // per request
-	Rate   spread `json:"rate"`
-	P99us  spread `json:"p99_us"` // at the fixed rate
-	Errors uint64 `json:"errors,omitempty"`
-	Late   uint64 `json:"late,omitempty"`
-	Busy   spread `json:"busy"` // processors that it used in a closed loop: below 1, something else was the bound
+	Us       spread `json:"cpu_us"` // per request
+	Rate     spread `json:"rate"`
+	P99us    spread `json:"p99_us"` // at the fixed rate
+	Errors   uint64 `json:"errors,omitempty"`
+	Late     uint64 `json:"late,omitempty"`
+	Unlogged uint64 `json:"unlogged,omitempty"`
+	Busy     spread `json:"busy"` // processors that it used in a closed loop: below 1, something else was the bound
 
 	CPURatio  spread `json:"cpu_ratio"`
 	RateRatio spread `json:"rate_ratio"`
@@ -60,7 +61,7 @@ func judge(name string, conns int, g goal, all []sample) result {
 		}
 		for _, x := range all {
 			if x.Proxy == proxy {
-				s.Errors, s.Late = s.Errors+x.Errors, s.Late+x.Late
+				s.Errors, s.Late, s.Unlogged = s.Errors+x.Errors, s.Late+x.Late, s.Unlogged+x.Unlogged
 			}
 		}
 		r.Proxies[proxy] = s
@@ -76,6 +77,7 @@ func judge(name string, conns int, g goal, all []sample) result {
 	miss("rate", g.Rate > 0 && s.RateRatio.Median < g.Rate-.005)
 	miss("p99", g.P99 > 0 && s.P99Ratio.Median > g.P99+.005)
 	miss("errors", s.Errors+s.Late > 0)
+	miss("log lines", s.Unlogged > 0)
 	r.Met = len(r.Missed) == 0 && g != goal{}
 	return r
 }

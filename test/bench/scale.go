@@ -30,7 +30,7 @@ type point struct {
 type growth struct {
 	name, axis string
 	at         []int
-	files      func(a abilities, x int) map[string]map[string]string // nil: as for the rows
+	files      func(x int) map[string]map[string]string // nil: as for the rows
 	row        func(x int) row
 }
 
@@ -38,8 +38,8 @@ var growths = []growth{
 	{name: "connections", axis: "keep-alive connections", at: []int{1, 8, 64, 256, 1024, 4096, 8192}, row: func(x int) row {
 		return row{conns: x, to: web, requests: []string{get("/b128")}, want: 128}
 	}},
-	{name: "routes by host", axis: "routes", at: []int{1, 10, 100, 1000, 10000}, files: func(a abilities, x int) map[string]map[string]string {
-		return a.many(x, manyHosts)
+	{name: "routes by host", axis: "routes", at: []int{1, 10, 100, 1000, 10000}, files: func(x int) map[string]map[string]string {
+		return many(x, manyHosts)
 	}, row: func(x int) row {
 		r := row{conns: 64, to: web, want: 128}
 		for i := range min(x, 100) { // from the first to the last, evenly
@@ -47,8 +47,8 @@ var growths = []growth{
 		}
 		return r
 	}},
-	{name: "routes by path", axis: "routes", at: []int{1, 10, 100, 1000, 10000}, files: func(a abilities, x int) map[string]map[string]string {
-		return a.many(x, manyPaths)
+	{name: "routes by path", axis: "routes", at: []int{1, 10, 100, 1000, 10000}, files: func(x int) map[string]map[string]string {
+		return many(x, manyPaths)
 	}, row: func(x int) row {
 		r := row{conns: 64, to: web, want: 128}
 		for i := range min(x, 100) {
@@ -56,8 +56,8 @@ var growths = []growth{
 		}
 		return r
 	}},
-	{name: "servers", axis: "servers of the backend", at: []int{1, 10, 100, 1000}, files: func(a abilities, x int) map[string]map[string]string {
-		return a.many(x, manyServers)
+	{name: "servers", axis: "servers of the backend", at: []int{1, 10, 100, 1000}, files: func(x int) map[string]map[string]string {
+		return many(x, manyServers)
 	}, row: func(int) row {
 		return row{conns: 64, to: web, requests: []string{get("/b128")}, want: 128}
 	}},
@@ -68,8 +68,8 @@ type growing func(haproxy, skein, nginx *strings.Builder, x int) (maps string)
 
 // many is the configuration of the rows up to their first frontend, and then a frontend that grows. Everybody gets what its
 // documentation recommends for many of them: HAProxy a map, nginx a server or location each, skein a route each.
-func (a abilities) many(x int, g growing) map[string]map[string]string {
-	files := a.files()
+func many(x int, g growing) map[string]map[string]string {
+	files := files()
 	var h, s, n strings.Builder
 	cut := func(b *strings.Builder, text, at string) {
 		head, _, _ := strings.Cut(text, at)
@@ -80,14 +80,9 @@ func (a abilities) many(x int, g growing) map[string]map[string]string {
 	cut(&n, peerFile("nginx.conf"), "    server {\n")
 	maps := g(&h, &s, &n, x)
 	n.WriteString("}\n")
-	if a.log {
-		s.WriteString("\n" + peerFile("skein-log.hcl"))
-	}
 	files["haproxy"]["haproxy.cfg"], files["haproxy"]["many.map"] = h.String(), maps
 	files["skein"]["skein.hcl"] = s.String()
 	files["nginx"]["nginx.conf"] = n.String()
-	delete(files["haproxy"], "haproxy-tls.cfg")
-	delete(files["nginx"], "tls.conf")
 	return files
 }
 
@@ -144,7 +139,6 @@ func manyServers(h, s, n *strings.Builder, x int) string {
 
 // runScale measures all curves.
 func runScale(s *stage, o options, m *machine) error {
-	m.Without = s.can.without()
 	c := curves{Machine: m}
 	p := newProgress(0)
 	defer p.clear()
@@ -193,9 +187,9 @@ func runScale(s *stage, o options, m *machine) error {
 }
 
 func (g growth) measure(s *stage, o options, x int, p *progress) ([]sample, error) {
-	to := setting{name: "rows", threads: 1, files: s.can.files(), needs: s.can.services()}
+	to := setting{name: "rows", threads: 1, files: files(), needs: needed}
 	if g.files != nil {
-		to = setting{name: fmt.Sprintf("%s %d", g.name, x), threads: 1, files: g.files(s.can, x), needs: []service{web}}
+		to = setting{name: fmt.Sprintf("%s %d", g.name, x), threads: 1, files: g.files(x), needs: []service{web}}
 	}
 	if err := s.set(to); err != nil {
 		return nil, err

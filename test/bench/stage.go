@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,7 +23,6 @@ import (
 // stage is where the comparison happens: an origin, and the three proxies at once. Those that are not asked do nothing.
 type stage struct {
 	peers []*peer
-	can   abilities
 	dir   string
 	certs map[string]string
 	cpus  []int
@@ -61,9 +61,6 @@ func newStage(skein string) (*stage, error) {
 		}
 	}
 	s := &stage{peers: peers(abs), running: map[string]*running{}}
-	if s.can, err = ask(abs); err != nil {
-		return nil, err
-	}
 	if s.cpus, err = allowed(); err != nil {
 		return nil, err
 	}
@@ -214,9 +211,10 @@ type sample struct {
 	Round int    `json:"round"`
 	Kind  string `json:"kind"` // closed, or fixed for a fixed rate
 	load.Result
-	Rate   float64 `json:"asked_rate,omitempty"`
-	Others float64 `json:"others"` // processors that other programs used meanwhile
-	Logged int64   `json:"logged_bytes,omitempty"`
+	Rate     float64 `json:"asked_rate,omitempty"`
+	Others   float64 `json:"others"` // processors that other programs used meanwhile
+	Logged   uint64  `json:"logged_lines"`
+	Unlogged uint64  `json:"unlogged,omitempty"` // requests that certainly have no line: dropped, or not yet written
 }
 
 func (s *sample) us() float64 { return s.CPU["proxy"] * 1e6 / float64(s.Requests) }
@@ -286,11 +284,28 @@ func (s *stage) run(name string, j load.Job) (sample, error) {
 	if got.Requests == 0 && got.Late == 0 && got.P99us == 0 { // at a fixed rate that is too much for it, answers may all come late
 		return sample{}, fmt.Errorf("%s answered nothing (%d errors)\n%s", name, got.Errors, r.said)
 	}
-	if info, err := os.Stat(r.log()); err == nil {
-		got.Logged = info.Size()
-		if err := os.Truncate(r.log(), 0); err != nil { // memory is not what logs are for
-			return sample{}, err
-		}
+	if got.Logged, err = emptyLog(r.log()); err != nil {
+		return sample{}, err
 	}
 	return got, nil
+}
+
+// emptyLog counts the lines of a log and empties it: memory is not what logs are for.
+func emptyLog(path string) (lines uint64, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b := make([]byte, 1<<20)
+	for {
+		n, err := f.Read(b)
+		lines += uint64(bytes.Count(b[:n], []byte("\n")))
+		if err == io.EOF {
+			return lines, f.Truncate(0)
+		}
+		if err != nil {
+			return lines, err
+		}
+	}
 }

@@ -62,9 +62,17 @@ func shake(j Job) (Result, error) {
 	}
 	end := m.at + int64(j.For)
 	s.mu.Lock()
-	s.since, s.until = m.at, end
+	if s.since = m.at; j.Rate > 0 {
+		s.until = end
+	}
 	s.mu.Unlock()
 	until(end)
+	for j.Rate == 0 && s.answers() == 0 && nanos() < end+int64(silence) { // a round without an answer says nothing: rather a longer one
+		time.Sleep(time.Millisecond)
+	}
+	if j.Rate == 0 {
+		s.close(nanos())
+	}
 	cpu, seconds, err := m.since()
 	if err != nil {
 		return Result{}, err
@@ -93,6 +101,19 @@ type shaker struct {
 	done         uint64
 	resumed      uint64
 	hist         hist
+}
+
+func (s *shaker) answers() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.done
+}
+
+// close ends what is counted.
+func (s *shaker) close(at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until = at
 }
 
 func (s *shaker) once(due int64) {

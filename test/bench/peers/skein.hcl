@@ -1,4 +1,9 @@
 # skein with nothing that a user would not write: it has no switches for speed. Its counters are always on.
+log {
+  to     = "stdout"
+  format = "haproxy"
+}
+
 defaults {
   timeouts {
     idle = "300s"
@@ -62,4 +67,18 @@ frontend "tcp" {
 
 backend "tcp" {
   server "s1" { address = "127.0.0.1:8000" }
+}
+
+frontend "tls" {
+  bind         = ["127.0.0.1"]
+  https        = 8205
+  certificates = ["ecdsa"]
+  backend      = "web"
+}
+
+frontend "tls-rsa" {
+  bind         = ["127.0.0.1"]
+  https        = 8206
+  certificates = ["rsa"]
+  backend      = "web"
 }
