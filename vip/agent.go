@@ -22,11 +22,12 @@ import (
 
 // Options say how an Agent finds or starts its guard.
 type Options struct {
-	Dir    string        // where a guard that we start writes guard.log
-	Binary string        // what to start; empty: /proc/self/exe
-	Args   []string      // its arguments; empty: "guard"
-	Env    []string      // added to its environment
-	Wait   time.Duration // for a guard that a service manager starts, before we start one
+	Dir    string          // where a guard that we start writes guard.log
+	Binary string          // what to start; empty: /proc/self/exe
+	Args   []string        // its arguments; empty: "guard"
+	Env    []string        // added to its environment
+	Wait   time.Duration   // for a guard that a service manager starts, before we start one
+	When   <-chan struct{} // not before this is closed, the guard is looked for; nil: at once
 	Log    *slog.Logger
 }
 
@@ -49,6 +50,8 @@ type Agent struct {
 	fitN     uint64
 	drained  map[string]Epoch
 	drainedN uint64
+	yield    yield
+	yieldN   uint64
 	parting  *toGuard // last words; no more after them
 	partings chan struct{}
 }
@@ -61,7 +64,7 @@ const (
 	agentStamp   = 20 * time.Millisecond  // the agent's own sign of life in the page
 )
 
-// Start finds the guard of this network namespace, or starts one, and keeps at it until Close or Detach. It returns at once;
+// Start finds the guard of this network namespace, or starts one, and keeps at it until Close. It returns at once;
 // State tells how it goes.
 func Start(opts Options) (*Agent, error) {
 	if opts.Log == nil {
@@ -143,8 +146,15 @@ func (a *Agent) Drained(vip string, e Epoch) {
 // Close releases every address, ends the guard and waits for both.
 func (a *Agent) Close() { a.part(&toGuard{Quit: true}) }
 
-// Detach leaves the guard running and holding: for the restart of an agent, which has grace to come back.
-func (a *Agent) Detach(grace time.Duration) { a.part(&toGuard{Detach: &detach{Grace: grace}}) }
+// Yield tells the guard to serve another agent, on this host and of this user, as soon as it comes: what is held stays held, and the
+// successor has grace to say how it is. Until it comes everything stays as it is; when it has, this agent hears no more. A zero grace
+// takes it back.
+func (a *Agent) Yield(grace time.Duration) {
+	a.mu.Lock()
+	a.yield, a.yieldN = yield{Grace: grace}, a.yieldN+1
+	a.mu.Unlock()
+	a.poke()
+}
 
 func (a *Agent) part(words *toGuard) {
 	a.mu.Lock()
@@ -181,10 +191,24 @@ func (a *Agent) run(ctx context.Context) {
 	var stamps sync.WaitGroup
 	stamps.Go(func() { a.stamp(ctx) })
 	defer stamps.Wait()
+	if a.opts.When != nil {
+		select {
+		case <-a.opts.When:
+		case <-ctx.Done():
+			return
+		}
+	}
 	last := ""
 	for ctx.Err() == nil {
 		err := a.converse(ctx)
 		if ctx.Err() != nil || a.leaving() {
+			return
+		}
+		if a.succeeded() {
+			a.state.Update(func(s State) State {
+				s.Connected, s.Problem, s.Held = false, "the guard serves the successor of this agent", nil
+				return s
+			})
 			return
 		}
 		if err.Error() != last {
@@ -206,6 +230,13 @@ func (a *Agent) leaving() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.parting != nil
+}
+
+// succeeded reports whether the end of a conversation is what was asked for.
+func (a *Agent) succeeded() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.yield.Grace > 0
 }
 
 // stamp writes the agent's own sign of life. It shows the guard a stopped process even when no loop runs.
@@ -274,7 +305,7 @@ func io0(n int) error {
 
 // write sends what is new, the newest only, until the conversation has ended or the last words are said.
 func (a *Agent) write(conn *net.UnixConn, ended <-chan struct{}) {
-	var setupN, fitN, drainedN uint64
+	var setupN, fitN, drainedN, yieldN uint64
 	send := func(m toGuard) bool {
 		b, err := encodeControl(m)
 		if err != nil {
@@ -294,6 +325,8 @@ func (a *Agent) write(conn *net.UnixConn, ended <-chan struct{}) {
 		setupN, fitN = a.setupN, a.fitN
 		drained, newDrained := a.drained, a.drainedN != drainedN
 		drainedN = a.drainedN
+		making, newYield := a.yield, a.yieldN != yieldN
+		yieldN = a.yieldN
 		a.mu.Unlock()
 		if newFit && !send(toGuard{Fit: &fit}) {
 			return
@@ -304,8 +337,11 @@ func (a *Agent) write(conn *net.UnixConn, ended <-chan struct{}) {
 		if newDrained && !send(toGuard{Drained: drained}) {
 			return
 		}
+		if newYield && !send(toGuard{Yield: &making}) {
+			return
+		}
 		if parting != nil {
-			if send(*parting) && parting.Quit {
+			if send(*parting) {
 				select {
 				case <-ended: // the guard has released and closed its end
 				case <-time.After(guardParting):

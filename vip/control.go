@@ -16,11 +16,11 @@ const (
 
 // toGuard is what an agent says. The first packet is Hello and carries the shared memory's descriptor.
 type toGuard struct {
-	Hello  *hello  `json:"hello,omitempty"`
-	Setup  *Setup  `json:"setup,omitempty"`
-	Fit    *fit    `json:"fit,omitempty"`
-	Detach *detach `json:"detach,omitempty"`
-	Quit   bool    `json:"quit,omitempty"` // release everything and end
+	Hello *hello `json:"hello,omitempty"`
+	Setup *Setup `json:"setup,omitempty"`
+	Fit   *fit   `json:"fit,omitempty"`
+	Yield *yield `json:"yield,omitempty"`
+	Quit  bool   `json:"quit,omitempty"` // release everything and end
 
 	Drained map[string]Epoch `json:"drained,omitempty"` // parked VIPs of which nothing is left
 }
@@ -34,8 +34,9 @@ type fit struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// detach announces that the agent will end and come back: the guard goes on holding for this long.
-type detach struct {
+// yield announces that another agent may come and take over at once. From then on the node counts as fit as it was, until the new agent
+// has said how it is or Grace has passed. A zero Grace takes the announcement back.
+type yield struct {
 	Grace time.Duration `json:"grace"`
 }
 

@@ -22,7 +22,8 @@ type guest struct {
 	fd       int // 0: none
 	pid      int
 	attached bool
-	quitting bool // refused; may still say quit
+	quitting bool  // refused; may still say quit
+	yields   int64 // attached, and would make room for a successor, who has this long to say how it is; 0: would not
 }
 
 // errAnotherGuard says that the name is taken.

@@ -69,8 +69,7 @@ type guard struct {
 	dog    watchdog
 	dogSay verdict
 	fit    fit
-	grace  int64 // the agent said that it will be back before this
-	relay  int64 // its successor is here, and until this has not said whether it is fit
+	relay  int64 // the successor of an agent that yielded is here, and until this has not said whether it is fit
 	orphan int64 // since when there is no agent
 
 	locked   bool
@@ -237,7 +236,7 @@ func (g *guard) loop() error {
 				}
 			}
 			for i := range g.ctl.guests {
-				if fds[6+MaxLinks+i].Revents != 0 {
+				if fds[6+MaxLinks+i].Revents != 0 && g.ctl.guests[i].fd != 0 { // one may have made room for another just now
 					g.hearGuest(&g.ctl.guests[i])
 				}
 			}
@@ -486,7 +485,7 @@ func (g *guard) check() {
 			}
 		}
 	}
-	if now := g.now(); g.ctl.agent() == nil && g.grace < now && now-g.orphan > int64(g.opts.Linger) {
+	if now := g.now(); g.ctl.agent() == nil && now-g.orphan > int64(g.opts.Linger) {
 		g.log.Info("no agent came back", "after", g.opts.Linger)
 		g.quit = true
 	}

@@ -44,9 +44,9 @@ func (g *guard) hearGuest(c *guest) {
 		case m.Fit != nil:
 			g.fit, g.relay = *m.Fit, 0
 			g.watch(g.now())
-		case m.Detach != nil:
-			g.grace = g.now() + int64(min(max(m.Detach.Grace, 0), 5*time.Minute))
-			g.log.Info("agent leaves and will be back", "grace", m.Detach.Grace)
+		case m.Yield != nil:
+			c.yields = int64(min(max(m.Yield.Grace, 0), time.Minute))
+			g.log.Info("agent makes room for a successor", "pid", c.pid, "grace", m.Yield.Grace)
 		case m.Drained != nil:
 			for i, v := range g.m.vips {
 				if e, ok := m.Drained[v.name]; ok {
@@ -84,8 +84,9 @@ func (g *guard) greet(c *guest, h *hello, fd int) {
 		refuse(fmt.Sprintf("this guard speaks protocol %d", controlProtocol))
 		return
 	}
-	if a := g.ctl.agent(); a != nil {
-		refuse(fmt.Sprintf("it serves another agent, process %d", a.pid))
+	former := g.ctl.agent()
+	if former != nil && former.yields == 0 {
+		refuse(fmt.Sprintf("it serves another agent, process %d", former.pid))
 		return
 	}
 	p, err := openPage(fd)
@@ -100,8 +101,13 @@ func (g *guard) greet(c *guest, h *hello, fd int) {
 		g.proc.close()
 	}
 	now := g.now()
+	g.relay = 0
+	if former != nil { // not a moment without somebody who is watched
+		g.log.Info("agent succeeded by another", "pid", former.pid)
+		g.relay = now + former.yields
+		g.ctl.drop(former)
+	}
 	g.page, g.proc, c.attached = p, openProcState(c.pid), true
-	g.relay, g.grace = g.grace, 0
 	g.dog.attach(now)
 	if now >= g.relay {
 		g.fit = fit{Reason: "the agent has not said yet that the node is fit"}
@@ -112,14 +118,11 @@ func (g *guard) greet(c *guest, h *hello, fd int) {
 	g.watch(now)
 }
 
-// agentLeft handles the end of the agent's socket: announced, or a death that the peers hear of at once.
+// agentLeft handles the end of the agent's socket: a death that the peers hear of at once.
 func (g *guard) agentLeft(c *guest) {
 	c.attached = false
 	now := g.now()
 	g.orphan = now
-	if now < g.grace {
-		return
-	}
 	g.log.Error("agent died", "pid", c.pid)
 	g.dog.died(now)
 	g.watch(now)
@@ -130,12 +133,8 @@ func (g *guard) agentLeft(c *guest) {
 // watch tells the machine what is to be thought of the agent.
 func (g *guard) watch(now int64) {
 	agent := g.ctl.agent()
-	g.m.deserted = agent == nil && now >= g.grace
+	g.m.deserted = agent == nil
 	if agent == nil {
-		if now < g.grace {
-			return // as it was
-		}
-		g.grace = 0
 		g.m.local(now, false, false, "the agent is gone")
 		return
 	}

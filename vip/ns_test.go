@@ -50,7 +50,7 @@ type order struct {
 	Fit   bool
 	Close bool
 	Hang  bool // loop 0 stops to stamp
-	Leave bool // the agent ends and says that it will be back
+	Yield bool // the agent makes room for its successor
 }
 
 // playNode is an agent with one loop, led through stdin. It prints each State.
@@ -96,9 +96,8 @@ func playNode(dir string) error {
 			a.SetFit(o.Fit, o.Unfit)
 		case o.Hang:
 			close(hang)
-		case o.Leave:
-			a.Detach(5 * time.Second)
-			return nil
+		case o.Yield:
+			a.Yield(5 * time.Second)
 		case o.Close:
 			a.Close()
 			return nil
