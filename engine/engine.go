@@ -31,6 +31,7 @@ type Options struct {
 	Node           string           // its name, for the access log
 	FreeBind       bool             // listen on addresses that are not on this host (yet)
 	MaxConnections int              // clients at once; 0: as many as there are descriptors
+	Sockets        []Sockets        // what a former engine listens on, see Engine.Sockets; closed when the first configuration has no use for them
 
 	// Failure, when set, hears of every connection to a server that did not come about, on a loop: it must not block.
 	Failure func(backend, server string, kind Failure)
@@ -62,6 +63,7 @@ type Engine struct {
 	mu sync.Mutex
 	// mu guards the following, and makes changes follow one another. It is not held while a loop works for a request.
 	listeners map[addr]*listener
+	inherited map[addr][]int          // Options.Sockets until the first configuration is in force
 	certs     map[string]*Certificate // by name
 	tickets   []TicketKey             // newest first
 	draining  bool
@@ -116,6 +118,9 @@ func New(o Options) (*Engine, error) {
 		shared.Workers = append(shared.Workers, w)
 	}
 	e.workers, e.shared = shared.Workers, shared
+	if err := e.inherit(o.Sockets); err != nil {
+		return nil, err
+	}
 	empty, err := plan.Compile(&config.Config{}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("compile the empty configuration: %w", err)
@@ -258,6 +263,7 @@ func (e *Engine) Apply(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("apply a configuration: %w", err)
 	}
+	e.disinherit()
 	e.countDescriptors()
 	e.evict(next)
 	e.log.Info("configuration in force", "frontends", len(next.Frontends), "backends", len(next.Backends),
@@ -360,9 +366,12 @@ func (e *Engine) Drain(ctx context.Context) error {
 	}
 }
 
-// closeFDs closes listeners that no loop has.
+// closeFDs closes listeners that no loop has. What was inherited stays for the next attempt.
 func closeFDs(ls []*listener) {
 	for _, l := range ls {
+		if l.heir {
+			continue
+		}
 		for _, fd := range l.fds {
 			loop.Close(fd)
 		}

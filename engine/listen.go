@@ -25,6 +25,7 @@ type listener struct {
 	name   string // of the frontend
 	shared *proxy.Listener
 	fds    []int // by loop; closed by the loops
+	heir   bool  // the sockets were a former engine's
 }
 
 // Listener is what somebody who looks at the engine sees of one.
@@ -71,6 +72,13 @@ func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
 			l.shared.SetFrontend(f)
 			l.shared.Leave(slices.Contains(e.leaving, want.Addr.Addr()))
 			opened = append(opened, l)
+			if l.fds = e.inherited[want.Addr]; l.fds != nil {
+				l.heir = true
+				for _, fd := range l.fds {
+					loop.DeferAccept(fd, clientFirst(want))
+				}
+				continue
+			}
 			for i := range e.workers {
 				fd, err := loop.Listen(want.Addr, loop.ListenOptions{
 					FreeBind: e.opts.FreeBind,

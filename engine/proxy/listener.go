@@ -76,7 +76,7 @@ func (w *Worker) Unlisten(l *Listener) {
 	for s.accept() {
 	}
 	w.unpause(s)
-	w.loop.Forget(s.fd)
+	w.loop.Pause(s.fd) // not Forget: the socket may live on in another process, and then to close it here takes it from no poller
 	loop.Close(s.fd)
 }
 
