@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz lab lab-compare bench bench-scale attack conform sticky demo doctor
+.PHONY: help build test race lint fuzz sim lab lab-compare bench bench-scale attack conform sticky demo doctor
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -25,6 +25,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	scripts/fuzz
 
 lab: build ## clusters with real peers (nginx, PostgreSQL, wrk), 1,000 configuration changes under load; writes test/lab/results/
+sim: ## ten thousand schedules of faults in virtual time, and broken rules that they must find; writes test/sim/results/
+	scripts/sim
+
+lab: build ## the failover lab with real peers (nginx, PostgreSQL, wrk), 20 runs a scenario; writes test/lab/results/
 	scripts/lab
 
 lab-compare: build ## every fault 20 times, beside keepalived + haproxy; on a quiet machine (CONTENDERS, SCENARIOS, RUNS, COMPARE); hours

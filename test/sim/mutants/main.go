@@ -1,0 +1,151 @@
+// Command mutants breaks the guard's rules on purpose, one at a time in a copy that nobody else sees, and shows that the seeded schedules of
+// vip find each break. A rule whose break is not found is not tested.
+//
+// It changes no file of the tree: the compiler gets the broken source as an overlay.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// mutant is one rule, broken: in file, old is replaced by new.
+type mutant struct {
+	Name string `json:"name"`
+	file string
+	old  string
+	new  string
+
+	Found bool   `json:"found"`
+	After int    `json:"after_schedules,omitempty"`
+	By    string `json:"by,omitempty"` // what did not hold
+}
+
+var mutants = []*mutant{
+	{
+		Name: "a lease lasts longer than the promise behind it", file: "vip/profile.go",
+		old: "p.lease = p.promise - max(", new: "p.lease = p.promise + max(",
+	},
+	{
+		Name: "a guard that starts is not silent", file: "vip/machine.go",
+		old: "return now < m.start+maxPromise", new: "return now < m.start",
+	},
+	{
+		Name: "the gate is opened without a lease", file: "vip/decide.go",
+		old: "case end-now < m.prof.gate:", new: "case end-now < -1000*ms:",
+	},
+	{
+		Name: "an older epoch is granted", file: "vip/grant.go",
+		old: "v.knownNode == p.id && c.epoch == v.known &&", new: "",
+	},
+	{
+		Name: "a grant counts from when it is heard", file: "vip/grant.go",
+		old: "l.until = max(l.until, s.at+s.lease)", new: "l.until = max(l.until, now+s.lease)",
+	},
+	{
+		Name: "a promise to another does not bind", file: "vip/grant.go",
+		old: "(v.promised == p.id || v.promUntil <= now)", new: "true",
+	},
+	{
+		Name: "one grant is a majority", file: "vip/grant.go",
+		old: "return ends[n-m.quorum()]", new: "return ends[n-1]",
+	},
+	{
+		Name: "released is said before the address is off the link", file: "vip/grant.go",
+		old: "if v.released && !v.onLink && !v.want {", new: "if v.lostWhy != mayAsk && !v.held {",
+	},
+}
+
+func main() {
+	runs := flag.Int("runs", 2000, "schedules to look for each break in")
+	out := flag.String("o", "", "file to write the results to")
+	flag.Parse()
+	if err := run(*runs, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+var found = regexp.MustCompile(`seed \d+, after (\d+) schedules: ([^\n]*)`)
+
+func run(runs int, out string) error {
+	dir, err := os.MkdirTemp("", "skein-mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	missed := 0
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, m := range mutants {
+		fmt.Fprintf(os.Stderr, "%s ...\n", m.Name)
+		if err := m.look(dir, runs); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		if m.Found {
+			fmt.Fprintf(w, "%s\tfound after %d schedules\t%s\n", m.Name, m.After, m.By)
+		} else {
+			missed++
+			fmt.Fprintf(w, "%s\tNOT FOUND in %d schedules\n", m.Name, runs)
+		}
+	}
+	w.Flush()
+	if out != "" {
+		b, err := json.MarshalIndent(mutants, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(out, append(b, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d of %d broken rules were not found", missed, len(mutants))
+	}
+	return nil
+}
+
+// look plays schedules against the broken code until one finds it.
+func (m *mutant) look(dir string, runs int) error {
+	src, err := os.ReadFile(m.file)
+	if err != nil {
+		return fmt.Errorf("%w; run it from the root of the tree", err)
+	}
+	if n := strings.Count(string(src), m.old); n != 1 {
+		return fmt.Errorf("%q occurs %d times in %s, want once: the rule has moved", m.old, n, m.file)
+	}
+	broken := filepath.Join(dir, filepath.Base(m.file))
+	if err := os.WriteFile(broken, []byte(strings.Replace(string(src), m.old, m.new, 1)), 0o644); err != nil {
+		return err
+	}
+	abs, err := filepath.Abs(m.file)
+	if err != nil {
+		return err
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {abs: broken}})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o644); err != nil {
+		return err
+	}
+	said, err := exec.Command("go", "test", "-overlay", file, "-count=1", "-timeout=20m", "-run=^TestSchedules$", "./vip", "-vip.runs", strconv.Itoa(runs)).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	hit := found.FindStringSubmatch(string(said))
+	if hit == nil {
+		return fmt.Errorf("it does not run: %w\n%s", err, said)
+	}
+	m.Found, m.By = true, hit[2]
+	m.After, _ = strconv.Atoi(hit[1])
+	return nil
+}
