@@ -198,9 +198,14 @@ func drawCurves(c curves) string {
 			s.text(x0-8, y+4, "soft", "end", fmt.Sprintf("%g", v))
 		}
 		s.line(x0, y0+h, x0+w, y0+h, "axis")
-		for _, p := range line.Points {
+		for j, p := range line.Points {
 			x, _ := at(p.X, 0)
 			s.line(x, y0+h, x, y0+h+4, "axis")
+			if j+1 < len(line.Points) {
+				if next, _ := at(line.Points[j+1].X, 0); next-x < 44 { // no room for both labels
+					continue
+				}
+			}
 			s.text(x, y0+h+18, "soft", "middle", thousands(p.X))
 		}
 		s.text(x0+w/2, y0+h+38, "soft", "middle", line.Axis)

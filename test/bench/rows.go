@@ -31,7 +31,10 @@ type goal struct {
 }
 
 // fixedShare of HAProxy's rate is what latencies are compared at.
-const fixedShare = 0.6
+const (
+	fixedShare = 0.6
+	leastRate  = 100 // so that something is due, on a machine where HAProxy got nowhere
+)
 
 const (
 	mb   = 1 << 20
@@ -185,7 +188,7 @@ func measure(s *stage, o options, r row, p *progress) ([]sample, error) {
 	for _, kind := range kinds {
 		rate := 0.0
 		if kind == "fixed" {
-			rate = fixedShare * median(pick(all, "haproxy", "closed", (*sample).perSecond))
+			rate = max(leastRate, fixedShare*median(pick(all, "haproxy", "closed", (*sample).perSecond)))
 		}
 		for round := range o.rounds {
 			for i := range s.peers {
