@@ -24,11 +24,10 @@ lint: ## gofmt, vet, staticcheck
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	scripts/fuzz
 
-lab: build ## clusters with real peers (nginx, PostgreSQL, wrk), 1,000 configuration changes under load; writes test/lab/results/
 sim: ## ten thousand schedules of faults in virtual time, and broken rules that they must find; writes test/sim/results/
 	scripts/sim
 
-lab: build ## the failover lab with real peers (nginx, PostgreSQL, wrk), 20 runs a scenario; writes test/lab/results/
+lab: build ## clusters with real peers (nginx, PostgreSQL, wrk), 1,000 configuration changes under load; writes test/lab/results/
 	scripts/lab
 
 lab-compare: build ## every fault 20 times, beside keepalived + haproxy; on a quiet machine (CONTENDERS, SCENARIOS, RUNS, COMPARE); hours
