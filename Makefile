@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz sim lab lab-compare bench bench-scale attack conform sticky demo doctor
+.PHONY: help build test race lint fuzz sim lab lab-compare bench bench-scale attack conform testssl sticky demo doctor
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -45,6 +45,9 @@ attack: build ## a thousand slow heads, bodies and readers against skein, with c
 conform: build ## the conformance battery beside HAProxy and nginx; writes test/conform/results/
 	scripts/packages nginx-light haproxy
 	$(GO) run ./test/conform/score
+
+testssl: build ## testssl.sh against this build; writes test/conform/results/
+	scripts/testssl
 
 sticky: ## sticky tables of three nodes at scale; writes test/bench/results/sticky/
 	scripts/bench-sticky

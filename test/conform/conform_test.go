@@ -26,8 +26,13 @@ func build(t *testing.T) string {
 	return binary
 }
 
-func TestSkeinPassesTheBattery(t *testing.T) {
-	r, err := Start(Skein(build(t)))
+func TestSkeinPassesTheBattery(t *testing.T) { passes(t, Skein(build(t))) }
+
+// What TLS carries is treated like what comes without.
+func TestSkeinPassesTheBatteryThroughTLS(t *testing.T) { passes(t, SkeinTLS(build(t))) }
+
+func passes(t *testing.T, p Proxy) {
+	r, err := Start(p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package conform
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,29 @@ const canaryPath = "/canary/"
 // Judge runs cases against one proxy.
 type Judge struct {
 	Addr     string // of the proxy
+	TLS      bool   // which speaks TLS there; whose certificate it shows is not looked at
 	Origin   *Origin
 	Patience time.Duration // how long to wait for what does not come; 0: patience
 	canaries int
+}
+
+// halfCloser is a connection whose directions end one by one.
+type halfCloser interface{ CloseWrite() error }
+
+// dial connects to the proxy.
+func (j *Judge) dial() (net.Conn, error) {
+	c, err := net.DialTimeout("tcp", j.Addr, dialTime)
+	if err != nil || !j.TLS {
+		return c, err
+	}
+	c.SetDeadline(time.Now().Add(dialTime))
+	t := tls.Client(c, &tls.Config{InsecureSkipVerify: true, ServerName: "conform.test"})
+	if err := t.Handshake(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.SetDeadline(time.Time{})
+	return t, nil
 }
 
 // Run plays a case and says what came of it.
@@ -35,7 +56,7 @@ func (j *Judge) Run(c Case) Result {
 	}
 	r := Result{Class: c.Class, Level: c.Level, Section: c.Section, Name: c.Name}
 	j.Origin.begin(c)
-	conn, err := net.DialTimeout("tcp", j.Addr, dialTime)
+	conn, err := j.dial()
 	if err != nil {
 		r.blame("connect: %v", err)
 		return r
@@ -154,7 +175,7 @@ func (t *talk) send() {
 		io.WriteString(t, b)
 	}
 	if t.c.Ends {
-		t.Conn.(*net.TCPConn).CloseWrite()
+		t.Conn.(halfCloser).CloseWrite()
 	}
 }
 
@@ -248,7 +269,7 @@ func (j *Judge) canary(r *Result, t *talk) {
 				continue
 			}
 		}
-		c, err := net.DialTimeout("tcp", j.Addr, dialTime)
+		c, err := j.dial()
 		if err != nil {
 			r.blame("connect a canary: %v", err)
 			return

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -98,7 +97,7 @@ func (j *Judge) Survive(s Script) []string {
 	}
 	var r Result
 	j.Origin.begin(Case{})
-	c, err := net.DialTimeout("tcp", j.Addr, dialTime)
+	c, err := j.dial()
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -110,7 +109,7 @@ func (j *Judge) Survive(s Script) []string {
 			}
 			io.WriteString(c, part)
 		}
-		c.(*net.TCPConn).CloseWrite()
+		c.(halfCloser).CloseWrite()
 	}()
 	var answers []string
 	for in := bufio.NewReader(c); ; {

@@ -2,7 +2,13 @@ package conform
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -22,11 +28,12 @@ type Proxy struct {
 	Binary string
 	config string                                 // with %listen%, %origin% and %dir%
 	args   func(dir, file string) (args []string) // to run it in the foreground with the configuration in file
+	tls    bool                                   // it ends TLS, with what stands in cert.pem in its directory
 }
 
 // Skein is skein, from that binary, with the least configuration that serves.
 func Skein(binary string) Proxy {
-	return Proxy{"skein", binary, `
+	return Proxy{Name: "skein", Binary: binary, config: `
 frontend "web" {
   bind    = ["127.0.0.1"]
   http    = %listen%
@@ -35,12 +42,29 @@ frontend "web" {
 backend "s" {
   server "s1" { address = "127.0.0.1:%origin%" }
 }
-`, func(_, file string) []string { return []string{"run", file} }}
+`, args: func(_, file string) []string { return []string{"run", file} }}
+}
+
+// SkeinTLS is the same behind TLS, which must make no difference.
+func SkeinTLS(binary string) Proxy {
+	return Proxy{Name: "skein https", Binary: binary, tls: true, config: `
+frontend "web" {
+  bind         = ["127.0.0.1"]
+  https        = %listen%
+  certificates = "conform"
+  backend      = "s"
+}
+backend "s" {
+  server "s1" { address = "127.0.0.1:%origin%" }
+}
+`, args: func(dir, file string) []string {
+		return []string{"run", file, "--certificate", "conform=" + filepath.Join(dir, "cert.pem")}
+	}}
 }
 
 // HAProxy is Debian's, with what its documentation recommends.
 func HAProxy() Proxy {
-	return Proxy{"haproxy", "/usr/sbin/haproxy", `
+	return Proxy{Name: "haproxy", Binary: "/usr/sbin/haproxy", config: `
 global
     nbthread 1
 defaults
@@ -57,12 +81,12 @@ frontend web
     default_backend s
 backend s
     server s1 127.0.0.1:%origin%
-`, func(_, file string) []string { return []string{"-db", "-f", file} }}
+`, args: func(_, file string) []string { return []string{"-db", "-f", file} }}
 }
 
 // Nginx is Debian's, as a reverse proxy that keeps connections and lets WebSocket through, as its documentation has it.
 func Nginx() Proxy {
-	return Proxy{"nginx", "/usr/sbin/nginx", `
+	return Proxy{Name: "nginx", Binary: "/usr/sbin/nginx", config: `
 worker_processes 1;
 daemon off;
 master_process off;
@@ -90,7 +114,7 @@ http {
         }
     }
 }
-`, func(_, file string) []string { return []string{"-c", file} }}
+`, args: func(_, file string) []string { return []string{"-c", file} }}
 }
 
 // Running is a proxy with the origin behind it.
@@ -120,7 +144,13 @@ func Start(p Proxy) (*Running, error) {
 	}
 	r.Addr = fmt.Sprintf("127.0.0.1:%d", port)
 	text := strings.NewReplacer("%listen%", strconv.Itoa(port), "%origin%", strconv.Itoa(r.Origin.Port()), "%dir%", dir).Replace(p.config)
-	file := filepath.Join(dir, p.Name+".conf")
+	if r.TLS = p.tls; p.tls {
+		if err := writeCertificate(filepath.Join(dir, "cert.pem")); err != nil {
+			r.Stop()
+			return nil, err
+		}
+	}
+	file := filepath.Join(dir, "proxy.conf")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		r.Stop()
 		return nil, err
@@ -167,6 +197,25 @@ func (r *Running) Stop() {
 
 // Log is what the proxy printed. To be called after Stop.
 func (r *Running) Log() string { return r.log.String() }
+
+// writeCertificate makes a certificate for an hour, with its key in the same file.
+func writeCertificate(path string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"conform.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return fmt.Errorf("make a certificate: %w", err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("write a key: %w", err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
+	return os.WriteFile(path, text, 0o600)
+}
 
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -89,9 +89,9 @@ func run(bin, out, only string, verbose bool) error {
 		}
 	}
 	var proxies []conform.Proxy
-	for _, p := range []conform.Proxy{conform.Skein(abs), conform.HAProxy(), conform.Nginx()} {
+	for _, p := range []conform.Proxy{conform.Skein(abs), conform.SkeinTLS(abs), conform.HAProxy(), conform.Nginx()} {
 		if _, err := os.Stat(p.Binary); err != nil {
-			if p.Name == "skein" {
+			if strings.HasPrefix(p.Name, "skein") {
 				return fmt.Errorf("%w; build it first: make build", err)
 			}
 			fmt.Fprintf(os.Stderr, "score: %s is not installed; left out\n", p.Name)
@@ -149,7 +149,7 @@ func judge(p conform.Proxy, cases []conform.Case, verbose bool) ([]conform.Resul
 
 func version(p conform.Proxy) string {
 	arg := "-v"
-	if p.Name == "skein" {
+	if strings.HasPrefix(p.Name, "skein") {
 		arg = "version"
 	}
 	out, err := exec.Command(p.Binary, arg).CombinedOutput()
@@ -228,12 +228,14 @@ func failures(all []judged) string {
 func intro(all []judged) string {
 	var versions []string
 	for _, j := range all {
-		versions = append(versions, j.Version)
+		if !slices.Contains(versions, j.Version) {
+			versions = append(versions, j.Version)
+		}
 	}
 	return fmt.Sprintf(`# The conformance battery beside HAProxy and nginx
 
 %d cases of HTTP/1.1 (RFC 9110 and 9112, and the public attack literature), sent on raw sockets to each proxy with a strict recording origin
-behind it. A case passes when the client gets what the case wants, only canonical HTTP/1.1 reaches the origin, the origin sees no request
+behind it, and to skein once more through TLS. A case passes when the client gets what the case wants, only canonical HTTP/1.1 reaches the origin, the origin sees no request
 that was not sent, and two canaries afterwards get their own answers. Made by `+"`go run ./test/conform/score`"+` with
 %s.
 Every proxy has one thread and the configuration in test/conform/proxy.go. raw.json has every case and what came of it.
