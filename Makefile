@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz sim lab lab-compare bench bench-scale attack conform testssl sticky demo doctor
+.PHONY: help build test race lint fuzz sim lab lab-compare chaos bench bench-scale attack conform testssl sticky demo doctor
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -32,6 +32,9 @@ lab: build ## clusters with real peers (nginx, PostgreSQL, wrk), 1,000 configura
 
 lab-compare: build ## every fault 20 times, beside keepalived + haproxy; on a quiet machine (CONTENDERS, SCENARIOS, RUNS, COMPARE); hours
 	scripts/lab-compare $(if $(CONTENDERS),-contenders "$(CONTENDERS)") $(if $(SCENARIOS),-scenarios "$(SCENARIOS)") $(if $(RUNS),-runs $(RUNS)) $(COMPARE)
+
+chaos: build ## random faults on a cluster under load for CHAOS_FOR (30m); writes test/chaos/results/
+	scripts/chaos
 
 bench: build ## against HAProxy and nginx in the same run, on a quiet machine; writes test/bench/results/; see docs/performance.md
 	scripts/bench $(BENCH)
