@@ -104,9 +104,18 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		key: "move", title: "planned move", goal: goal{Moves: true, Max: 20 * millisecond}, moves: true, by: []string{"keepalived", "keepalived-tuned"},
+		key: "move", title: "planned move", goal: goal{Moves: true, Max: 20 * millisecond}, moves: true,
 		do:   func(ctx context.Context, v *venue, h *lab.Host) error { return v.move(ctx, h) },
 		undo: func(ctx context.Context, v *venue, h *lab.Host) error { return v.unmove(ctx, h) },
+	},
+	{
+		key: "drain", title: "node drained", goal: goal{Moves: true, Max: 20 * millisecond}, moves: true, by: []string{"skein"},
+		do: func(ctx context.Context, v *venue, h *lab.Host) error {
+			return v.contender.(*cluster).skein(ctx, h, "node", "drain", h.Name, "--no-wait")
+		},
+		undo: func(ctx context.Context, v *venue, h *lab.Host) error {
+			return v.contender.(*cluster).skein(ctx, h, "node", "enable", h.Name)
+		},
 	},
 	{
 		key: "partition", title: "balancers cut off from one another, clients see all", goal: goal{Max: 300 * millisecond}, lasts: hang,

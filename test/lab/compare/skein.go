@@ -158,15 +158,15 @@ func (c *cluster) stop(_ context.Context, h *lab.Host) error {
 	return c.Node(h.Name).Agent().Signal(unix.SIGTERM)
 }
 
-// other is a node that is not on h, to type commands on.
-func (c *cluster) other(h *lab.Host) *fleet.Node {
+// skein types a command on a node that is not on h.
+func (c *cluster) skein(ctx context.Context, h *lab.Host, args ...string) error {
 	nodes := c.Nodes()
-	return nodes[slices.IndexFunc(nodes, func(n *fleet.Node) bool { return n.Host != h })]
+	_, err := nodes[slices.IndexFunc(nodes, func(n *fleet.Node) bool { return n.Host != h })].Skein(ctx, args...)
+	return err
 }
 
 func (c *cluster) move(ctx context.Context, h *lab.Host) error {
-	_, err := c.other(h).Skein(ctx, "vip", "move", "public", "--no-wait")
-	return err
+	return c.skein(ctx, h, "vip", "move", "public", "--no-wait")
 }
 
 // unmove leaves the address where it is: the next run moves it on.
