@@ -108,6 +108,8 @@ type PeerReport struct {
 	AgeMs int64  `json:"age_ms"`
 	RTTUs int64  `json:"rtt_us"`
 
+	Connections int `json:"connections"` // that it has told of; they are woken when it dies
+
 	Links []LinkReport `json:"links,omitempty"` // the ways for heartbeats, when there are several
 }
 

@@ -116,6 +116,7 @@ type Cluster struct {
 	disk  *disk
 	mux   *mux
 	api   *queue
+	flows *queue
 
 	seal       cert.SealKey // nil: none
 	identity   atomic.Pointer[identity]
@@ -219,6 +220,7 @@ func Open(opt Options) (*Cluster, error) {
 	c := &Cluster{
 		opt: opt, name: id.name, dir: opt.Dir, log: log, store: st, snaps: snaps, disk: d, seal: seal,
 		api:      newQueue(opt.Advertise),
+		flows:    newQueue(opt.Advertise),
 		nudge:    make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		started:  make(chan struct{}),
@@ -272,6 +274,15 @@ func (c *Cluster) AppliedIndex() uint64 {
 // APIListener accepts the connections of other nodes and of operators with a node's identity that speak ALPNAPI. They are
 // *tls.Conn, handshake done and client certificate verified.
 func (c *Cluster) APIListener() net.Listener { return c.api }
+
+// PeerConn is a connection whose other end is known by its certificate.
+type PeerConn struct {
+	net.Conn
+	Node string
+}
+
+// FlowListener accepts the connections of other nodes that speak ALPNFlows, each a *PeerConn. Whoever serves them closes it.
+func (c *Cluster) FlowListener() net.Listener { return c.flows }
 
 // Dial opens a connection to a member and speaks alpn on it.
 func (c *Cluster) Dial(ctx context.Context, node, alpn string) (net.Conn, error) {
@@ -388,6 +399,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.transport.Close()
 	c.links.close()
 	c.api.Close()
+	c.flows.Close()
 	raftQueue.Close()
 	listener.Close()
 	c.mux.close()

@@ -19,6 +19,7 @@ const (
 	ALPNForward = "skein-forward"
 	ALPNGossip  = "skein-gossip"
 	ALPNAPI     = "skein-api"
+	ALPNFlows   = "skein-flows"
 	ALPNJoin    = "skein-join" // the only one without a client certificate
 )
 
@@ -62,6 +63,7 @@ func (m *mux) handle(c *Cluster, raftQueue *queue, gossip *gossipTransport) {
 		ALPNRaft:    func(conn *tls.Conn, _ peer) { raftQueue.put(conn) },
 		ALPNGossip:  func(conn *tls.Conn, _ peer) { gossip.put(conn) },
 		ALPNAPI:     func(conn *tls.Conn, _ peer) { c.api.put(conn) },
+		ALPNFlows:   func(conn *tls.Conn, p peer) { c.flows.put(&PeerConn{Conn: conn, Node: p.name}) },
 		ALPNForward: c.serveForward,
 		ALPNJoin:    c.serveJoin,
 	}
@@ -175,7 +177,7 @@ func (m *mux) serverConfig(p *peer) *tls.Config {
 			c.NextProtos = []string{ALPNJoin}
 			return c, nil
 		}
-		c.NextProtos = []string{ALPNRaft, ALPNForward, ALPNGossip, ALPNAPI}
+		c.NextProtos = []string{ALPNRaft, ALPNForward, ALPNGossip, ALPNAPI, ALPNFlows}
 		c.ClientAuth = tls.RequireAnyClientCert
 		c.VerifyConnection = func(cs tls.ConnectionState) error {
 			if cs.NegotiatedProtocol == "" {

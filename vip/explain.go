@@ -209,7 +209,11 @@ func (m *machine) status(now int64) *wireStatus {
 				if s.MACs == nil {
 					s.MACs = map[string]string{}
 				}
-				s.MACs[m.vips[i].name] = net.HardwareAddr(c.mac[:]).String()
+				mac := c.mac
+				if m.vips[i].router != 0 {
+					mac = p.mac // by which the node itself can be reached
+				}
+				s.MACs[m.vips[i].name] = net.HardwareAddr(mac[:]).String()
 			}
 			if !(p.suspect && p.confirmed) && c.flags&entryParked != 0 { // hung or unfit it still has its connections
 				s.Parked = append(s.Parked, m.vips[i].name)

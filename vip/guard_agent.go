@@ -336,6 +336,9 @@ func (g *guard) findDevices() {
 		if len(d.mac) == 6 {
 			copy(v.mac[:], d.mac)
 			g.m.mac = v.mac
+			if d.below != nil {
+				copy(g.m.mac[:], d.below.mac) // a virtual MAC is nobody's own
+			}
 		}
 		g.m.link(g.now(), i, d.up, d.why)
 		g.act()
@@ -432,6 +435,9 @@ func (g *guard) report() {
 	w.Interfaces = map[string]Interface{}
 	for i, v := range g.m.vips {
 		if d := g.devs[i]; d != nil {
+			if d.below != nil {
+				d = d.below // where packets of a virtual MAC come in, too
+			}
 			w.Interfaces[v.name] = Interface{Name: d.name, MAC: d.mac.String()}
 		}
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/skeinlb/skein/api"
@@ -33,6 +34,7 @@ const (
 // counts them; the guard, when nothing is left.
 func (n *Node) coupleDrain(ctx context.Context) {
 	var reset map[string]vip.Epoch // what was reset after a loss, by VIP
+	var before []flow              // the connections of the step before
 	for {
 		seen, saw := n.guard.State().Watch()
 		view := n.machine.Views().Get()
@@ -40,7 +42,9 @@ func (n *Node) coupleDrain(ctx context.Context) {
 			n.engine.Leave(parkedAddrs(view, seen))
 		}
 		begin := time.Now()
-		n.count(view, seen)
+		now := n.count(view, seen)
+		n.own.Set(lasting(before, now))
+		before = now
 		for name, p := range seen.Parked {
 			addrs := addrsOf(view, name)
 			switch count := n.drains.Get()[name]; {
@@ -89,8 +93,8 @@ func sameParked(a, b vip.State) bool {
 	return true
 }
 
-// count counts the connections to each VIP that is held or parked here.
-func (n *Node) count(view *state.View, seen vip.State) {
+// count counts the connections to each VIP that is held or parked here, and returns them, sorted.
+func (n *Node) count(view *state.View, seen vip.State) (all []flow) {
 	counts := map[string]int{}
 	owner := map[netip.Addr]string{}
 	var addrs []netip.Addr
@@ -108,7 +112,10 @@ func (n *Node) count(view *state.View, seen vip.State) {
 		note(name)
 	}
 	if n.flows != nil && len(addrs) > 0 {
-		if err := n.flows.Each(addrs, func(f vip.Flow) { counts[owner[f.VIP.Addr()]]++ }); err != nil {
+		if err := n.flows.Each(addrs, func(f vip.Flow) {
+			counts[owner[f.VIP.Addr()]]++
+			all = append(all, flowOf(f))
+		}); err != nil {
 			n.log.Warn("connections not counted", "err", err)
 			for name := range counts {
 				counts[name] = -1
@@ -116,6 +123,8 @@ func (n *Node) count(view *state.View, seen vip.State) {
 		}
 	}
 	n.drains.Set(counts)
+	slices.SortFunc(all, compareFlows)
+	return all
 }
 
 // reset ends what is connected to addrs.

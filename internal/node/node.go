@@ -96,12 +96,14 @@ type Node struct {
 	noHanding string              // why hands or flows could not be opened
 	addresses func() []netip.Addr // of the host; nil: it has none of its own
 
-	running  watch.Value[api.Running]
-	lacks    watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
-	flapping watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
-	draining atomic.Bool
-	drains   watch.Value[map[string]int] // connections by VIP, of those that are held or parked; -1: not known
-	handing  watch.Value[string]         // why established connections cannot be kept on a move; empty: they can
+	running   watch.Value[api.Running]
+	lacks     watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
+	flapping  watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
+	draining  atomic.Bool
+	drains    watch.Value[map[string]int] // connections by VIP, of those that are held or parked; -1: not known
+	own       watch.Value[[]flow]         // connections to VIPs that are older than a moment, sorted
+	peerFlows peerFlows
+	handing   watch.Value[string] // why established connections cannot be kept on a move; empty: they can
 
 	certsMu sync.Mutex
 	// certsMu guards the following.
@@ -236,6 +238,8 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleSeed)
 	couples(n.couplePlacement)
 	couples(n.coupleDrain)
+	couples(n.coupleTellFlows)
+	couples(n.coupleWake)
 	couples(n.coupleLeadership)
 	couples(n.coupleElection)
 	couples(n.coupleSticky)
@@ -247,6 +251,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 		couples(func(ctx context.Context) { n.pace.run(ctx, n.engine.Stats) })
 	}
 	goes("admin API", life, n.serveAPI)
+	goes("connections of others", life, n.hearFlows)
 	if at := n.conf.Metrics; at.IsValid() {
 		from := metrics.Sources{Version: n.version, Node: n.report, Certificates: func() []api.CertificateStatus {
 			return api.Certificates(n.machine.Views().Get(), time.Now())

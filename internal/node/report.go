@@ -52,7 +52,7 @@ func (n *Node) report() api.NodeReport {
 	}
 	for name, p := range guard.Peers {
 		r.Peers = append(r.Peers, api.PeerReport{
-			Name: name, Alive: p.Alive, Fit: p.Fit, AgeMs: p.Age.Milliseconds(), RTTUs: p.RTT.Microseconds(), Links: reportLinks(p.Links),
+			Name: name, Alive: p.Alive, Fit: p.Fit, AgeMs: p.Age.Milliseconds(), Connections: n.peerFlows.count(name), RTTUs: p.RTT.Microseconds(), Links: reportLinks(p.Links),
 		})
 	}
 	for _, name := range slices.Sorted(maps.Keys(guard.Unable)) {

@@ -243,3 +243,42 @@ func TestOrderlyStopLosesNoRequest(t *testing.T) {
 	}
 	report.write(t)
 }
+
+// TestClientsOfADeadHolderAreWoken powers off the node that holds the address. Its clients that only wait would wait for ever: nobody
+// tells them. The next holder does, all of them.
+func TestClientsOfADeadHolderAreWoken(t *testing.T) {
+	s := newStage(t)
+	s.whole()
+	c := &cargo{s: s, t: t, since: time.Now(), download: &lab.Download{}}
+	c.openIdle()
+	c.openIdle()
+	n := s.holding()
+	s.wait("the others to know who is connected", func(st *api.Status) bool {
+		for _, o := range st.Nodes {
+			if o.Name == n.Name {
+				continue
+			}
+			if o.Report == nil || !slices.ContainsFunc(o.Report.Peers, func(p api.PeerReport) bool { return p.Name == n.Name && p.Connections >= len(c.idle) }) {
+				return false
+			}
+		}
+		return true
+	})
+	since := time.Now()
+	s.must(n.Host.PowerOff())
+	s.until("another node holds the address", func() bool { h := s.holder(); return h != "" && h != n.Name })
+	moved := time.Since(since)
+	left := c.idle
+	s.until("every client has been reset", func() bool {
+		left = slices.DeleteFunc(slices.Clone(left), func(i *lab.Idler) bool {
+			what := i.Look()
+			if what != lab.IdleOpen && what != "reset" {
+				t.Errorf("a client that waits got: %s", what)
+			}
+			return what != lab.IdleOpen
+		})
+		return len(left) == 0
+	})
+	t.Logf("%d of %d clients reset, the last %v after the power went off, %v after the address was taken over",
+		len(c.idle)-len(left), len(c.idle), time.Since(since).Round(time.Millisecond), (time.Since(since) - moved).Round(time.Millisecond))
+}
