@@ -5,9 +5,9 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz sim lab lab-compare chaos bench bench-scale attack conform testssl sticky demo doctor
+.PHONY: help build test race lint fuzz sim lab lab-compare chaos bench bench-scale attack conform testssl sticky demo doctor vagrant-files vagrant-test
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/skein, one static binary
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/skein
@@ -60,3 +60,9 @@ demo: build ## three nodes, one VIP and a holder that dies, on this machine, in 
 
 doctor: build ## what this machine has of what skein and its tests need
 	scripts/doctor
+
+vagrant-files: build ## what the lab of virtual machines gets: bin/skein and bin/probe; then: cd vagrant && vagrant up
+	$(GO) build -trimpath -o bin/probe ./test/vagrant/probe
+
+vagrant-test: ## every scenario on virtual machines (VAGRANT=--emulated without hardware virtualization), no part of make test
+	scripts/vagrant-lab $(VAGRANT)

@@ -19,3 +19,16 @@ backend "web" {
   server "s1" { address = "192.168.56.21:80" }
   server "s2" { address = "192.168.56.22:80" }
 }
+
+# Connections that last: what a move of the address must not cut.
+frontend "echo" {
+  vip     = "public"
+  tcp     = 7000
+  backend = "echo"
+}
+
+backend "echo" {
+  check "tcp" {}
+  server "s1" { address = "192.168.56.21:7000" }
+  server "s2" { address = "192.168.56.22:7000" }
+}

@@ -23,6 +23,7 @@ import (
 type ARPWatch struct {
 	Addr  netip.Addr
 	Every time.Duration // 0: 5 ms
+	From  netip.Addr    // the first of 63 unused IPv4 addresses to ask from; zero: those that every World keeps free
 
 	mu sync.Mutex
 	// mu guards the following.
@@ -97,7 +98,11 @@ func (w *ARPWatch) senderOf(n int) netip.Addr {
 		b[15] += byte(n % senders)
 		return netip.AddrFrom16(b)
 	}
-	a := firstSender.As4()
+	from := w.From
+	if !from.IsValid() {
+		from = firstSender
+	}
+	a := from.As4()
 	a[3] += byte(n % senders)
 	return netip.AddrFrom4(a)
 }

@@ -23,12 +23,26 @@ type space struct {
 	gone  chan struct{} // closed when the keeper has ended
 }
 
-func newSpace() (*space, error) {
+func newSpace() (*space, error) { return keep((*space).enterNew) }
+
+// hereSpace is the network namespace that the program itself runs in.
+func hereSpace() (*space, error) {
+	return keep(func(s *space) (err error) {
+		if s.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open the network namespace: %w", err)
+		}
+		s.links, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
+}
+
+// keep starts a keeper that goes where enter takes it.
+func keep(enter func(*space) error) (*space, error) {
 	s := &space{fd: -1, jobs: make(chan func()), quit: make(chan struct{}), gone: make(chan struct{})}
 	made := make(chan error)
 	onOwnThread(func() {
 		defer close(s.gone)
-		err := s.enterNew()
+		err := enter(s)
 		made <- err
 		if err != nil {
 			return

@@ -1,0 +1,252 @@
+// Command vagrant runs every failure scenario on the lab of virtual machines and prints the table of outages.
+//
+// The machines are up (vagrant up); it finds them by `vagrant ssh-config`. What a client sees is measured by test/vagrant/probe in
+// the client's machine. It checks safety: never two holders, and service back after each scenario. Timing is printed and not judged:
+// machines in software emulation are slow.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	only := flag.String("run", "", "scenarios to run, by name, separated by commas; empty: all")
+	results := flag.String("results", "", "folder to write the table and the raw figures to; empty: nowhere")
+	list := flag.Bool("list", false, "list the scenarios and end")
+	flag.Parse()
+	if *list {
+		for _, s := range scenarios {
+			fmt.Printf("%-16s %s\n", s.name, s.what)
+		}
+		return
+	}
+	if err := run(*only, *results); err != nil {
+		fmt.Fprintln(os.Stderr, "vagrant:", err)
+		os.Exit(1)
+	}
+}
+
+// row is what came of one scenario.
+type row struct {
+	Scenario string          `json:"scenario"`
+	What     string          `json:"what"`
+	Before   string          `json:"holder_before"`
+	After    string          `json:"holder_after"`
+	Seen     report          `json:"seen"`
+	Problem  string          `json:"problem,omitempty"`
+	Raw      json.RawMessage `json:"-"`
+}
+
+// report is the part of probe's that the table shows.
+type report struct {
+	Requests   int            `json:"requests"`
+	Failed     int            `json:"failed"`
+	Errors     map[string]int `json:"errors,omitempty"`
+	OutageMs   float64        `json:"outage_ms"`
+	Over       bool           `json:"over"`
+	Samples    int            `json:"samples"`
+	TwoHolders int            `json:"two_holder_samples"`
+	TwoMs      float64        `json:"two_holder_ms"`
+	Holders    []string       `json:"holders"`
+	Streams    int            `json:"streams"`
+	Cut        int            `json:"streams_cut"`
+	Why        []string       `json:"why,omitempty"`
+}
+
+func run(only, results string) error {
+	l, err := open()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(l.dir)
+	var rows []row
+	var bad []string
+	for _, s := range scenarios {
+		if only != "" && !contains(strings.Split(only, ","), s.name) {
+			continue
+		}
+		fmt.Printf("%-16s %s ...\n", s.name, s.what)
+		r := l.play(s)
+		rows = append(rows, r)
+		if r.Problem != "" {
+			bad = append(bad, s.name)
+			fmt.Printf("%-16s FAILED: %s\n", "", r.Problem)
+		}
+	}
+	table := tabulate(rows)
+	fmt.Print("\n", table)
+	if results != "" {
+		b, err := json.MarshalIndent(map[string]any{
+			"at": time.Now().UTC().Format(time.RFC3339), "version": l.version, "kernel": l.kernel, "emulated": os.Getenv("SKEIN_EMULATED") != "", "scenarios": rows,
+		}, "", "  ")
+		err = errors.Join(err, os.MkdirAll(results, 0o755),
+			os.WriteFile(filepath.Join(results, "scenarios.json"), append(b, '\n'), 0o644),
+			os.WriteFile(filepath.Join(results, "scenarios.txt"), []byte(table), 0o644))
+		if err != nil {
+			return err
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("%d of %d scenarios failed: %s", len(bad), len(rows), strings.Join(bad, ", "))
+	}
+	return nil
+}
+
+func tabulate(rows []row) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SCENARIO\tOUTAGE ms\tFAILED\tLONG CUT\tTWO HOLDERS\tHOLDER")
+	for _, r := range rows {
+		outage := fmt.Sprintf("%.0f", r.Seen.OutageMs)
+		if r.Problem != "" {
+			outage += " !"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d of %d\t%d of %d\t%s -> %s\n", r.Scenario, outage, r.Seen.Failed, r.Seen.Requests, r.Seen.Cut, r.Seen.Streams,
+			r.Seen.TwoHolders, r.Seen.Samples, r.Before, r.After)
+	}
+	w.Flush()
+	return b.String()
+}
+
+// world is the machines.
+type world struct {
+	dir     string // of the ssh configuration
+	vip     string
+	net     string // the first three bytes of the lab's network
+	version string
+	kernel  string
+}
+
+var nodes = []string{"lb1", "lb2", "lb3"}
+
+func open() (*world, error) {
+	dir, err := os.MkdirTemp("", "skein-vagrant-")
+	if err != nil {
+		return nil, err
+	}
+	l := &world{dir: dir, net: "192.168.56"}
+	if n := os.Getenv("SKEIN_NET"); n != "" {
+		l.net = n
+	}
+	l.vip = l.net + ".100"
+	out, err := exec.Command("vagrant", "ssh-config").Output()
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("vagrant ssh-config: %w; are the machines up?", err)
+	}
+	extra := "\nHost *\n  ControlMaster auto\n  ControlPersist 60\n  ControlPath " + dir + "/%n\n  ServerAliveInterval 5\n"
+	if err := os.WriteFile(l.config(), append(out, extra...), 0o600); err != nil {
+		return nil, err
+	}
+	if l.version, err = l.ssh("lb1", "skein version | head -1"); err != nil {
+		return nil, err
+	}
+	l.kernel, err = l.ssh("lb1", "uname -r")
+	return l, err
+}
+
+func (l *world) config() string { return filepath.Join(l.dir, "ssh_config") }
+
+// ssh runs a command on a machine and returns what it prints.
+func (l *world) ssh(host, command string) (string, error) {
+	out, err := exec.Command("ssh", "-F", l.config(), "-o", "LogLevel=ERROR", host, command).Output()
+	if err != nil {
+		said := ""
+		if e := (*exec.ExitError)(nil); errors.As(err, &e) {
+			said = ": " + strings.TrimSpace(string(e.Stderr))
+		}
+		return strings.TrimSpace(string(out)), fmt.Errorf("on %s: %s: %w%s", host, command, err, said)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// holder returns the node that the cluster says holds the VIP, when every node is there and well.
+func (l *world) holder(patience time.Duration) (string, error) {
+	var last error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Second) {
+		for _, n := range nodes {
+			out, err := l.ssh(n, "sudo skein vip list -o json")
+			if err != nil {
+				last = err
+				continue
+			}
+			var vips struct {
+				Items []struct {
+					Holder string `json:"holder"`
+				} `json:"items"`
+			}
+			if err := json.Unmarshal([]byte(out), &vips); err != nil || len(vips.Items) == 0 || vips.Items[0].Holder == "" {
+				last = fmt.Errorf("no holder yet: %s", out)
+				continue
+			}
+			if _, err := l.ssh(n, "sudo skein status >/dev/null"); err != nil {
+				last = err
+				continue
+			}
+			return vips.Items[0].Holder, nil
+		}
+	}
+	return "", fmt.Errorf("the cluster is not well after %v: %w", patience, last)
+}
+
+// play runs one scenario: probe for its length, act after three seconds, undo after the scenario's pause, then wait until all is well.
+func (l *world) play(s scenario) (r row) {
+	r = row{Scenario: s.name, What: s.what}
+	fail := func(err error) row { r.Problem = err.Error(); return r }
+	holder, err := l.holder(5 * time.Minute)
+	if err != nil {
+		return fail(err)
+	}
+	r.Before = holder
+	length := 12*time.Second + s.pause
+	probe := exec.Command("ssh", "-F", l.config(), "-o", "LogLevel=ERROR", "client",
+		fmt.Sprintf("sudo probe -vip %s -if eth1 -from %s.192 -for %v -streams 10", l.vip, l.net, length))
+	var out strings.Builder
+	probe.Stdout, probe.Stderr = &out, &out
+	if err := probe.Start(); err != nil {
+		return fail(err)
+	}
+	time.Sleep(3 * time.Second)
+	acted := s.act(l, holder)
+	time.Sleep(s.pause)
+	if s.undo != nil {
+		acted = errors.Join(acted, s.undo(l, holder))
+	}
+	waited := probe.Wait()
+	if err := errors.Join(acted, waited); err != nil {
+		return fail(fmt.Errorf("%w\n%s", err, out.String()))
+	}
+	if err := json.Unmarshal([]byte(out.String()), &r.Seen); err != nil {
+		return fail(fmt.Errorf("%w: %s", err, out.String()))
+	}
+	if r.After, err = l.holder(5 * time.Minute); err != nil {
+		return fail(err)
+	}
+	switch {
+	case r.Seen.TwoHolders > 0 && r.Seen.TwoMs >= s.twoHoldersMs:
+		return fail(fmt.Errorf("two holders in %d samples, for %.0f ms", r.Seen.TwoHolders, r.Seen.TwoMs))
+	case !r.Seen.Over && !s.long:
+		return fail(errors.New("the service was not back at the end"))
+	case s.stays && r.After != r.Before:
+		return fail(fmt.Errorf("the address moved from %s to %s", r.Before, r.After))
+	}
+	return r
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
