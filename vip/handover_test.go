@@ -3,6 +3,7 @@ package vip
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -253,6 +254,30 @@ func (r *ring) reset(when string, cs []*ringConn) {
 	}
 }
 
+// stray sends a segment of a connection that there never was, and wants it to be reset.
+func (r *ring) stray() {
+	r.t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	r.must(err)
+	defer unix.Close(fd)
+	r.must(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 3}))
+	const port = 1234
+	tick := newTickler()
+	defer tick.close()
+	r.must(tick.send(Flow{VIP: netip.MustParseAddrPort(fmt.Sprintf("198.18.0.100:%d", port)), Client: netip.AddrPortFrom(r.vips[0], ringPort)}, nil))
+	buf := make([]byte, 2048)
+	for {
+		n, err := unix.Read(fd, buf)
+		if err != nil {
+			r.t.Errorf("a segment that belongs to nobody got no answer: %v", err)
+			return
+		}
+		if head := 4 * int(buf[0]&15); n >= head+20 && binary.BigEndian.Uint16(buf[head+2:]) == port && buf[head+13]&4 != 0 {
+			return
+		}
+	}
+}
+
 // The address moves from A to B, to C, and back to A, while connections of every stage go on, over IPv4 and IPv6, with SYN cookies and
 // listeners bound to the address. What belongs to nobody gets a reset and does not go in circles.
 func TestConnectionsStayWithWhoeverEstablishedThem(t *testing.T) {
@@ -289,6 +314,9 @@ func TestConnectionsStayWithWhoeverEstablishedThem(t *testing.T) {
 		t.Errorf("reset %d connections of B: %v, want %d", n, err, len(ofB))
 	}
 	r.reset("reset by B", ofB)
+
+	// What belongs to nobody goes round once and is answered.
+	r.stray()
 
 	// The rules go when nothing is handed on any more, and what was established since they came stays.
 	r.hands(false, a)
