@@ -5,7 +5,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 LDFLAGS   := -s -w -X main.release=$(VERSION)
 export CGO_ENABLED = 0
 
-.PHONY: help build test race lint fuzz sim lab lab-compare chaos bench bench-scale attack conform testssl sticky demo doctor vagrant-files vagrant-test
+.PHONY: help build test race lint fuzz sim lab lab-compare chaos soak bench bench-scale attack conform testssl sticky demo doctor vagrant-files vagrant-test
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -35,6 +35,9 @@ lab-compare: build ## every fault 20 times, beside keepalived + haproxy; on a qu
 
 chaos: build ## random faults on a cluster under load for CHAOS_FOR (30m); writes test/chaos/results/
 	scripts/chaos
+
+soak: build ## everything at once through a cluster that changes every second, for SOAK_FOR (1h): nothing fails, nothing grows
+	scripts/soak
 
 bench: build ## against HAProxy and nginx in the same run, on a quiet machine; writes test/bench/results/; see docs/performance.md
 	scripts/bench $(BENCH)
