@@ -51,6 +51,7 @@ var owners = map[string][]string{
 	"github.com/google/nftables":          {"vip", "internal/lab"},
 	"github.com/hashicorp/hcl/v2":         {"config"},
 	"github.com/spf13/cobra":              {"cmd/skein"},
+	"github.com/anishathalye/porcupine":   {"test/sim"},
 	"golang.org/x/net/icmp":               {"healthcheck"},
 	"github.com/stretchr/testify":         {},
 	"github.com/prometheus/client_golang": {"internal/metrics"},

@@ -40,8 +40,9 @@ var vips = []string{"public", "inside"}
 
 // Clients do what operators and visitors do, and remember what they were promised.
 type Clients struct {
-	w  *World
-	wg sync.WaitGroup
+	w       *World
+	wg      sync.WaitGroup
+	history history
 
 	mu sync.Mutex
 	// mu guards the following.
@@ -89,12 +90,13 @@ func (c *Clients) Apply(n *Node, text string) error {
 		return err
 	}
 	base := doc.Revision.Number
-	committed := false
+	acknowledged, end := false, c.history.call(write{base})
 	err = cl.Apply(ctx, api.ApplyRequest{File: "edge.hcl", Text: text, BasedOn: &base}, func(e api.ApplyEvent) {
 		if e.Committed == nil {
 			return
 		}
-		committed = true
+		acknowledged = true
+		end(told{committed, e.Committed.Number})
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.acked++
@@ -104,13 +106,19 @@ func (c *Clients) Apply(n *Node, text string) error {
 		}
 		c.texts[e.Committed.Number] = text
 	})
-	if err != nil && !committed && harmless(err) {
+	if acknowledged {
+		return nil
+	}
+	if err != nil && harmless(err) {
+		var e *api.Error
+		if errors.As(err, &e) && e.Code == api.CodeStaleRevision {
+			end(told{stale, e.Revision})
+		} else {
+			end(told{Kind: refused})
+		}
 		c.mu.Lock()
 		c.refused[text] = err.Error()
 		c.mu.Unlock()
-	}
-	if committed {
-		return nil
 	}
 	return err
 }
@@ -207,6 +215,9 @@ func (c *Clients) Visit(n *Node) {
 // Check compares a settled cluster with what was promised.
 func (c *Clients) Check() {
 	c.w.tb.Helper()
+	if n, ok := c.history.check(); !ok {
+		c.w.Fatalf("no order of the %d writes explains what their clients were told", n)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, n := range c.w.running() {

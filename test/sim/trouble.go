@@ -32,6 +32,9 @@ func (t *Trouble) Run(steps int) {
 			switch w.rng.IntN(4) {
 			case 0:
 				t.c.Change(n)
+				if o := ns[w.rng.IntN(len(ns))]; w.rng.IntN(2) == 0 {
+					t.c.Change(o) // at the same time, by another operator
+				}
 			case 1:
 				t.c.WeighSoon(n, []string{"s1", "s2", "s3"}[w.rng.IntN(3)])
 			}
