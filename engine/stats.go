@@ -15,7 +15,9 @@ type Stats struct {
 	Backends  []BackendStats
 	Limits    []LimitStats
 	Loops     []LoopStats
-	Log       accesslog.Stats
+
+	Handshakes int // of TLS, that go on or wait for their turn
+	Log        accesslog.Stats
 }
 
 // FrontendStats is one frontend. Failures count what its clients did not get, by reason.
@@ -74,7 +76,7 @@ type LoopStats struct {
 // Stats returns what has been counted. The numbers are right one by one; they are not of one instant.
 func (e *Engine) Stats() Stats {
 	p := e.plan.Load()
-	var st Stats
+	st := Stats{Handshakes: e.shared.Handshakes.Pending()}
 	for _, f := range p.Frontends {
 		st.Frontends = append(st.Frontends, FrontendStats{Name: f.Name, Mode: f.Mode, Totals: f.Stats.Totals()})
 	}

@@ -41,8 +41,7 @@ func (c *client) handshake(t *tlsterm.Terminator, fd int) {
 			time.Sleep(time.Millisecond) // its mailbox is full; this goroutine has time
 		}
 	}
-	deadline := time.Now().Add(c.front.Timeouts.Handshake)
-	if !w.shared.Handshakes.Start(fd, t, deadline, done) {
+	if !w.shared.Handshakes.Start(fd, t, c.front.Timeouts.Handshake, done) {
 		c.fail(plan.HandshakeRefused)
 		loop.Reset(fd)
 		c.drop(true)

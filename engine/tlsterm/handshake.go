@@ -22,6 +22,9 @@ const (
 	maxHandshakes = 2048
 	// maxWaiting wait for their turn, in memory no more than a descriptor each.
 	maxWaiting = 4096
+	// crowdTime is what a handshake may take while more than half of maxHandshakes go on: who connects and says no more must
+	// not keep the others out for as long as a slow client may take in quiet times.
+	crowdTime = 2 * time.Second
 	// keepWorkers is how many goroutines stay when there is nothing to do: a new one would grow its stack anew.
 	keepWorkers = 64
 )
@@ -41,6 +44,8 @@ const (
 
 // Handshakes carries out the handshakes of a node, in goroutines. The zero value is ready. Its methods are for any goroutine.
 type Handshakes struct {
+	most, mostWaiting int // 0: maxHandshakes, maxWaiting; set before use
+
 	workers atomic.Int64
 	idle    atomic.Int64
 
@@ -66,7 +71,10 @@ type job struct {
 
 func (h *Handshakes) init() {
 	h.once.Do(func() {
-		h.ready, h.queue = make(chan job), make(chan job, maxWaiting)
+		if h.most == 0 {
+			h.most, h.mostWaiting = maxHandshakes, maxWaiting
+		}
+		h.ready, h.queue = make(chan job), make(chan job, h.mostWaiting)
 		h.open, h.stop = map[*os.File]struct{}{}, make(chan struct{})
 	})
 }
@@ -74,15 +82,18 @@ func (h *Handshakes) init() {
 // Start begins the handshake of an accepted connection and returns at once; it does not block. fd is the handshake's from now on: it
 // goes on to done with the Conn, which has it under another number, or is closed. done is called from another goroutine, exactly
 // once, unless Start returns false: then too much is under way, and fd stays the caller's.
-func (h *Handshakes) Start(fd int, t *Terminator, deadline time.Time, done func(*Conn, Reason)) bool {
+func (h *Handshakes) Start(fd int, t *Terminator, timeout time.Duration, done func(*Conn, Reason)) bool {
 	h.init()
-	j := job{fd, t, deadline, done}
+	if h.workers.Load()-h.idle.Load() > int64(h.most/2) {
+		timeout = min(timeout, crowdTime)
+	}
+	j := job{fd, t, time.Now().Add(timeout), done}
 	select {
 	case h.ready <- j:
 		return true
 	default:
 	}
-	if h.workers.Add(1) <= maxHandshakes && h.enter() {
+	if h.workers.Add(1) <= int64(h.most) && h.enter() {
 		go h.work(j)
 		return true
 	}

@@ -90,6 +90,7 @@ func (s sink) engine(st engine.Stats) {
 	for _, l := range st.Limits {
 		s.counter("skein_limit_refused_total", l.Refused, l.Name)
 	}
+	s.gauge("skein_tls_pending_handshakes", float64(st.Handshakes))
 	for i, l := range st.Loops {
 		loop := strconv.Itoa(i)
 		s.gauge("skein_loop_client_connections", float64(l.Clients), loop)

@@ -92,6 +92,9 @@ func families() []family {
 	labels = []string{"limit"}
 	add(counter, "limit_refused_total", "Requests and connections of single clients beyond the limit.")
 
+	labels = []string{}
+	add(gauge, "tls_pending_handshakes", "TLS handshakes that go on, or wait for their turn.")
+
 	labels = []string{"loop"}
 	add(gauge, "loop_client_connections", "Connections of clients.")
 	add(gauge, "loop_server_connections", "Connections to servers, unused ones included.")
