@@ -18,7 +18,8 @@ type Config struct {
 	Limits    []*Limit
 	Frontends []*Frontend
 	Backends  []*Backend
-	Log       *Log // nil: no access log
+	Log       *Log     // nil: no access log
+	Pair      *Pairing // nil: two nodes are no pair
 }
 
 // Pos is a place in a source file. Line and Column count from 1; Column counts characters.

@@ -112,6 +112,11 @@ func objects(c *Config) []object {
 			{"format", l.Format.String()}, {"to", l.To}, {"headers", strings.Join(l.Headers, ", ")},
 		}})
 	}
+	if p := c.Pair; p != nil {
+		all = append(all, object{"cluster", "pair " + p.Mode.String(), []attribute{
+			{"pair", p.Mode.String()}, {"tiebreak", join(p.Tiebreak)},
+		}})
+	}
 	for _, v := range c.VIPs {
 		all = append(all, object{"vip " + quote(v.Name), join(v.Addresses), []attribute{
 			{"address", join(v.Addresses)}, {"interface", v.Interface}, {"virtual_mac", nonzero(v.RouterID)}, {"prefer", strings.Join(v.Prefer, ", ")},

@@ -46,7 +46,7 @@ func TestReferenceHasEveryWord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := append(append([]string{"vip", "frontend", "backend", "defaults", "log"}, condFields...), condFunctions...)
+	words := append(append([]string{"vip", "frontend", "backend", "defaults", "log", "cluster"}, condFields...), condFunctions...)
 	for _, path := range []string{"testdata/good/everything.hcl", "testdata/good/defaults.hcl"} {
 		p := newParser(path, []byte(readCase(t, path)))
 		p.run()

@@ -89,7 +89,7 @@ func TestParsedValuesAreOfTheirTypes(t *testing.T) {
 		{"headers", c.Frontends[0].Routes[0].Headers, []Pair{{"x-tenant", "a"}, {"x-empty", ""}}},
 		{"redirect", *c.Frontends[0].Routes[2].Redirect, Redirect{"https://www.example.com/", 302}},
 		{"respond", *c.Frontends[0].Routes[5].Respond, Respond{200, "User-agent: *\nDisallow: /\n", "text/plain; charset=utf-8"}},
-		{"pos", b.Servers[1].Pos, Pos{"edge.hcl", 172, 3}},
+		{"pos", b.Servers[1].Pos, Pos{"edge.hcl", 176, 3}},
 	} {
 		if diff := cmp.Diff(x.want, x.got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 			cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {

@@ -115,8 +115,8 @@ func (p *parser) node() *Node {
 	if e := b.attr("max_connections"); e != nil {
 		n.MaxConnections, _ = p.integer(e, `"max_connections"`, 0, maxCap)
 	}
-	b.refuse("pair", `add a third node for the vote, any small box will do: role = "witness" in its node.hcl`)
-	for _, word := range []string{"vip", "frontend", "backend", "defaults", "log"} {
+	b.misplaced("pair", `"pair" belongs to the cluster, not to one host`, `write cluster { pair = "tiebreak" } into the cluster's configuration: skein apply FILE`)
+	for _, word := range []string{"vip", "frontend", "backend", "defaults", "log", "cluster"} {
 		b.misplaced(word, fmt.Sprintf("%q belongs to the cluster, not to one host", word), "write it into the cluster's configuration: skein apply FILE")
 	}
 	b.done()

@@ -102,13 +102,17 @@ func (p *parser) run() *Config {
 	if l := top.plain("log"); l != nil {
 		p.log(l)
 	}
+	if c := top.plain("cluster"); c != nil {
+		p.cluster(c)
+	}
 	top.misplaced("certificate", "certificates do not stand in the configuration",
 		"import it with `skein cert import NAME FILE...`, and name it in a frontend: certificates = [\"NAME\"]")
-	for _, word := range []string{"name", "data_dir", "advertise", "port", "interface", "role", "pair"} {
+	for _, word := range []string{"name", "data_dir", "advertise", "port", "interface", "role"} {
 		if top.has(word) {
 			top.misplaced(word, fmt.Sprintf("%q belongs to one host, not to the cluster", word), "write it into that host's node.hcl")
 		}
 	}
+	top.misplaced("pair", `"pair" stands in a block of its own`, `write cluster { pair = "tiebreak" }`)
 	top.done()
 	// In written order: a defaults block speaks for what follows it.
 	for _, c := range tree.Blocks {

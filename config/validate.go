@@ -95,6 +95,7 @@ func (p *parser) validate() {
 	p.validateListeners()
 	p.validateUses()
 	p.validateLimits()
+	p.validatePair()
 	if p.diags.HasErrors() {
 		return // a route whose condition is wrong would seem to match everything, a backend whose frontend is wrong to be unused
 	}

@@ -4,6 +4,10 @@ log {
   to      = "/var/log/skein/access.log"
   headers = ["User-Agent", "Referer"]
 }
+cluster {
+  pair     = "tiebreak"
+  tiebreak = ["192.0.2.1", "2001:db8::1"]
+}
 vip "public" {
   address   = ["192.0.2.10/24", "192.0.2.11/24"]
   interface = "eth0"
