@@ -3,6 +3,7 @@ package vip
 // decide moves one VIP: want it or not, hold it or not, and what a holder has to do now.
 func (m *machine) decide(now int64, i int) {
 	v := m.vips[i]
+	m.attempt(now, i)
 	why := m.refusal(now, i)
 	if v.placed.Node != m.name || v.known != v.placed.Epoch {
 		v.lapsed = false // somebody else's turn
@@ -62,6 +63,7 @@ const (
 	hearsNobody
 	leaseOver // only as the reason of a loss
 	grantsOver
+	outranked
 )
 
 func (m *machine) refusal(now int64, i int) refusal {
@@ -72,6 +74,8 @@ func (m *machine) refusal(now int64, i int) refusal {
 	case v.placed.Node != m.name:
 		return placedElsewhere
 	case v.known != v.placed.Epoch:
+		return newerKnown
+	case v.knownNode != m.self: // a pair: the other one has taken the same epoch, and comes first
 		return newerKnown
 	case m.witness:
 		return isWitness
@@ -105,7 +109,7 @@ func (m *machine) drop(now int64, i int, why refusal) {
 // giveBack ends the wanting, and with it every grant we have.
 func (m *machine) giveBack(i int) {
 	v := m.vips[i]
-	v.want, v.released = false, true
+	v.want, v.released, v.entitled = false, true, false
 	v.probeN, v.probeAt = 0, 0
 	v.own = lease{}
 	for _, p := range m.peers {

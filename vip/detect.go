@@ -81,6 +81,9 @@ func (m *machine) hearsMajority(v *vip) bool {
 	if m.selfVoter {
 		n++
 	}
+	if m.pair.on && m.pair.reaches && (v.held || v.onLink || v.entitled) {
+		n++
+	}
 	for _, p := range m.peers {
 		if p.voter && p.ever && !p.suspect && p.heard > since {
 			n++

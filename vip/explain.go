@@ -60,7 +60,17 @@ func (m *machine) explain(now int64, i int) []string {
 				line(p.name, p.leases[i])
 			}
 		}
+		if m.pair.on && (v.held || v.entitled) && m.pair.available {
+			n++
+			say("the pair is available: each holds on by itself")
+		} else if left := m.tieShare(i) - now; m.pair.on && left > 0 {
+			n++
+			say("the tie-break answers: good for another %v", span(left))
+		}
 		say("%d grants, %d needed", n, m.quorum())
+	}
+	if t := &v.try; t.askAt > 0 || t.left > 0 {
+		say("%s", m.trying(now, i))
 	}
 	for _, p := range m.peers {
 		if p.ever && !p.suspect && p.claims[i].flags&entryHeld != 0 {
@@ -104,9 +114,17 @@ func (m *machine) text(r refusal, i int) string {
 		return "its interface is missing or down"
 	case notTaken:
 		return "the kernel did not take the address: " + v.noLink
+	case outranked:
+		return "the other node claims it, and has the lower MAC"
 	case hearsNobody:
+		if m.pair.on {
+			return "the other node of the pair is not heard, and the tie-break does not vouch for it"
+		}
 		return "no majority of voters is heard"
 	case leaseOver:
+		if m.pair.on {
+			return "the lease ran out: neither the other node nor the tie-break answered"
+		}
 		return "the lease ran out: no majority of voters was heard"
 	case grantsOver:
 		return "the lease ran out: no majority of voters granted it in time"
@@ -158,8 +176,15 @@ func (m *machine) status(now int64) *wireStatus {
 	if !w.Fit {
 		w.Unfit = m.unfitWhy
 	}
+	w.Pair = m.standing(now)
 	for i, v := range m.vips {
 		w.Explain[v.name] = m.explain(now, i)
+		if w.Pair != nil && v.known != (Epoch{}) {
+			if w.Newest == nil {
+				w.Newest = map[string]Newest{}
+			}
+			w.Newest[v.name] = Newest{Epoch: v.known, Node: m.nameOf(v.knownNode)}
+		}
 		if m.unable(now, i) {
 			why := linkDown
 			if v.linkUp {

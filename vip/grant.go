@@ -5,7 +5,7 @@ import "slices"
 // learn takes note of a placement, from our agent or from anybody's heartbeat. Nobody asks for a VIP without a committed
 // placement, so a higher epoch anywhere is the end of the lower one.
 func (m *machine) learn(v *vip, e Epoch, node nodeID, planned bool) {
-	if e.Compare(v.known) > 0 {
+	if e.Compare(v.known) > 0 || m.pair.on && e == v.known && e != (Epoch{}) && m.nameOf(node) < m.nameOf(v.knownNode) {
 		v.known, v.knownNode, v.planned = e, node, planned
 		m.report()
 	}
@@ -57,6 +57,11 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 	}
 	if p.serving() != serving {
 		m.report() // our agent hands packets on to whoever has connections
+	}
+	if s != nil {
+		for j, v := range m.vips {
+			v.showed = s.held&(1<<j) != 0
+		}
 	}
 	if asks {
 		m.answer(i)
@@ -131,7 +136,7 @@ func (m *machine) leaseEnd(i int) int64 {
 	if v.yielding {
 		epoch = v.heldEpoch
 	}
-	var ends [MaxPeers + 1]int64
+	var ends [MaxPeers + 2]int64
 	n := 0
 	add := func(l lease) {
 		if l.epoch == epoch {
@@ -149,6 +154,10 @@ func (m *machine) leaseEnd(i int) int64 {
 	}
 	if n == 0 {
 		return 0
+	}
+	if m.pair.on {
+		ends[n] = m.tieShare(i)
+		n++
 	}
 	slices.Sort(ends[:n])
 	return ends[n-m.quorum()]
@@ -232,6 +241,7 @@ func (m *machine) fill(now int64, a action, msg *message) {
 		}
 		if v.held {
 			e.flags |= entryHeld
+			s.held |= 1 << j
 		}
 		if v.released && !v.onLink && !v.want {
 			e.flags |= entryReleased

@@ -64,6 +64,10 @@ type guard struct {
 	refused *Setup         // could not be taken yet; tried again, since an address may come up later
 	failing map[int]string // VIPs whose removal failed
 
+	ties     []tie // of a pair
+	pairFile string
+	keeper   keeper
+
 	page   *page
 	proc   *procState
 	dog    watchdog
@@ -142,6 +146,9 @@ func (g *guard) open() (err error) {
 	if g.arp, err = openARP(); err != nil {
 		return err
 	}
+	if err = g.keeper.open(); err != nil {
+		return err
+	}
 	g.wakeFd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	return err
 }
@@ -155,6 +162,7 @@ func (g *guard) close() {
 		unix.Close(g.arp.fd)
 	}
 	g.nd.close()
+	g.closeTies()
 	if g.links != nil {
 		if g.setup != nil {
 			g.links.sweepVirtual(nil)
@@ -183,7 +191,7 @@ func (g *guard) now() int64 {
 // loop waits for a packet, an agent, the kernel or the time, and lets the machine decide.
 func (g *guard) loop() error {
 	var timeout unix.Timespec
-	fds := make([]unix.PollFd, 0, 16)
+	fds := make([]unix.PollFd, 0, 32)
 	hurried := false
 	for !g.quit && !g.stop.Load() {
 		fds = append(fds[:0],
@@ -210,6 +218,11 @@ func (g *guard) loop() error {
 				fds = append(fds, unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN})
 			}
 		}
+		ties := len(fds)
+		fds = append(fds, unix.PollFd{Fd: int32(g.keeper.fd), Events: unix.POLLIN})
+		for _, t := range g.ties {
+			fds = append(fds, unix.PollFd{Fd: int32(t.fd), Events: unix.POLLIN})
+		}
 		now := g.now()
 		due := min(g.m.next(), g.reportAt, g.checkAt, g.watchAt, g.nextRouter())
 		wait := max(due-now, 0)
@@ -227,7 +240,15 @@ func (g *guard) loop() error {
 			g.m.woke(now, now-due)
 		}
 		if n > 0 {
-			for i, k := 0, routers; k < len(fds) && i < len(g.m.vips); i++ { // before a setup can change them
+			if fds[ties].Revents != 0 {
+				g.hearKeeper()
+			}
+			for k := range g.ties {
+				if fds[ties+1+k].Revents != 0 {
+					g.hearTie(k)
+				}
+			}
+			for i, k := 0, routers; k < ties && i < len(g.m.vips); i++ { // before a setup can change them
 				if r := g.routers[g.m.vips[i].name]; r != nil && r.fd >= 0 {
 					if fds[k].Revents != 0 {
 						g.hearRouter(i, r)
@@ -330,6 +351,10 @@ func (g *guard) act() {
 			g.park(a.vip)
 		case actUnpark:
 			g.unpark(a.vip)
+		case actPing:
+			g.ping()
+		case actSave:
+			g.saveGeneration()
 		}
 	}
 	g.m.out = g.m.out[:0]
@@ -438,7 +463,11 @@ func (g *guard) hearClaims(next func() (mac [6]byte, addr netip.Addr, more bool)
 			continue
 		}
 		for i, v := range g.m.vips {
-			if g.devs[i] == nil || slices.Equal(mac[:], g.devs[i].mac) || !g.routed(i) {
+			if g.devs[i] == nil || !g.routed(i) {
+				continue
+			}
+			// A virtual MAC is the other one's, too.
+			if ours := slices.Equal(mac[:], g.devs[i].mac); ours && (v.held || !g.m.pair.on) {
 				continue
 			}
 			for _, p := range v.prefixes {
@@ -476,6 +505,7 @@ func (g *guard) check() {
 		g.installGate()
 	}
 	g.rebind()
+	g.checkPair()
 	if g.refused != nil {
 		if s := g.refused; g.configure(s) == nil {
 			g.refused = nil

@@ -207,7 +207,9 @@ func (g *guard) configure(s *Setup) error {
 	}
 	now := g.now()
 	old := g.m.vips
-	g.m.configure(now, s)
+	resolved := g.resolvePair(s)
+	g.setPair(resolved)
+	g.m.configure(now, resolved)
 	g.moveDevices(old)
 	addrs, _ := g.gateNeeds()
 	g.listenFor(addrs)
@@ -421,6 +423,11 @@ func (g *guard) report() {
 	w.Dropped = g.dropped
 	for k := range g.m.links {
 		w.Links = append(w.Links, Link{Addr: g.beats[k].at.String(), Problem: g.beats[k].problem()})
+	}
+	for k := range g.ties {
+		if w.Pair != nil && k < len(w.Pair.Tiebreak) {
+			w.Pair.Tiebreak[k].Addr = g.ties[k].addr.String()
+		}
 	}
 	for i, v := range g.m.vips {
 		if r, ok := g.standing(i); ok {

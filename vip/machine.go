@@ -46,6 +46,8 @@ type machine struct {
 	gasps    [2]int64 // when to say once more that the agent has died: one lost packet must not cost a detection time
 	chatty   bool     // something changed that the peers shall hear of before the next beat
 
+	pair pairing // see pair.go
+
 	out []action
 }
 
@@ -71,10 +73,12 @@ const (
 	actReport                         // the state changed in a way that the agent should hear of at once
 	actPark                           // put the addresses on the loopback, silent, or prolong their life there
 	actUnpark                         // take them off the loopback
+	actPing                           // ask the tie-break; then call reached for each answer
+	actSave                           // put the generation pair.saving on the disk; then call remembered
 )
 
 func (k actionKind) String() string {
-	return [...]string{"", "send", "greet", "add", "del", "refresh", "gate", "probe", "announce", "report", "park", "unpark"}[k]
+	return [...]string{"", "send", "greet", "add", "del", "refresh", "gate", "probe", "announce", "report", "park", "unpark", "ping", "save"}[k]
 }
 
 // peer is another node.
@@ -148,6 +152,7 @@ type sent struct {
 	at      int64
 	lease   int64
 	claimed uint64 // bit i: it asked for vips[i]
+	held    uint64 // bit i: it said that vips[i] is held
 }
 
 // claim is what a peer said of a VIP.
@@ -203,6 +208,13 @@ type vip struct {
 	released  bool // the peers shall hear that we gave it back
 	yielding  bool // held for the node that it moves to, until that one is ready, see handover.go
 	park      parking
+
+	// As one of a pair, see pair.go.
+	taken    Placement // by this node itself; newer than placed, or zero
+	entitled bool      // it was taken, and not let go since: the tie-break counts
+	beaten   bool      // it was yielded to a claim on the wire
+	showed   bool      // it was held, as the other one has heard last
+	try      attempt
 
 	refreshAt  int64
 	gateAt     int64 // when to open the gate once more for this lease; 0: it was
@@ -309,6 +321,11 @@ func (m *machine) configure(now int64, s *Setup) {
 		}
 	}
 	m.peers, m.vips = peers, vips
+	asks := 0
+	if s.Pair != nil {
+		asks = len(s.Pair.Tiebreak)
+	}
+	m.setPair(now, s.Pair, asks)
 	for _, pl := range s.Placements {
 		i := m.vipIndex(vipKey(pl.VIP))
 		if i < 0 {
@@ -317,6 +334,9 @@ func (m *machine) configure(now int64, s *Setup) {
 		m.vips[i].placed = pl
 		m.learn(m.vips[i], pl.Epoch, idOf(pl.Node), pl.Drain > 0)
 		m.vips[i].park.told(now, pl)
+	}
+	for _, v := range vips {
+		v.keepTaken()
 	}
 	m.chatty = true
 	m.step(now)
@@ -337,7 +357,7 @@ func (p *peer) reindex(index []int) {
 	}
 	p.claims, p.leases = claims, leases
 	for i := range p.sent {
-		p.sent[i].claimed = 0
+		p.sent[i].claimed, p.sent[i].held = 0, 0
 	}
 }
 
@@ -438,6 +458,7 @@ func (m *machine) lost(now int64, i int) bool {
 func (m *machine) foreign(now int64, i int, addr netip.Addr, mac [6]byte) {
 	v := m.vips[i]
 	probing := v.probeN > 0 && !v.probed
+	m.answered(now, i)
 	if !v.held && !probing {
 		return
 	}
@@ -452,6 +473,9 @@ func (m *machine) foreign(now int64, i int, addr netip.Addr, mac [6]byte) {
 	}
 	v.conflicts[j].at, v.conflicts[j].count = now, v.conflicts[j].count+1
 	switch {
+	case m.yieldsTo(i, mac):
+		m.drop(now, i, outranked)
+		v.beaten = true
 	case probing:
 		v.probeN, v.probeAt = 0, now+probeRetry
 		m.report()
@@ -483,6 +507,7 @@ func (m *machine) step(now int64) {
 	}
 	m.retune(now)
 	m.detect(now)
+	m.pace(now)
 	for i, v := range m.vips {
 		if v.brokenTo > 0 && now >= v.brokenTo {
 			v.brokenTo, v.noLink, m.chatty = 0, "", true
@@ -539,5 +564,5 @@ func (m *machine) next() int64 {
 			at(max(v.promUntil, m.start+maxPromise))
 		}
 	}
-	return t
+	return m.pairNext(t)
 }

@@ -30,6 +30,7 @@ type world struct {
 	schedule *faults // nil: a scenario, whose test fails at once
 	seen     counts
 
+	pair       *simPair    // nil: three nodes or more, and no tie-break
 	placements []Placement // newest per VIP
 	index      uint64
 	opened     int // times an address began to be answered
@@ -51,6 +52,7 @@ type simNode struct {
 	owed  []int64 // by VIP: until when its promise was seen to last
 	off   int64   // its clock is ahead of the world's by this
 	ppm   int64   // and goes so much faster, in millionths
+	disk  uint64  // the generation that is on it
 }
 
 // now is what the node's clock says.
@@ -155,6 +157,9 @@ func (n *simNode) boot() {
 	}
 	n.inbox = nil
 	clear(n.owed)
+	if n.w.pair != nil {
+		n.m.remembered(n.disk, true, "")
+	}
 	n.tell()
 	n.m.local(n.now(), n.alive, n.fit, "")
 	for v := range simVIPs {
@@ -170,7 +175,12 @@ func (n *simNode) tell() {
 			s.Peers = append(s.Peers, Peer{Name: simName(j), Voter: true})
 		}
 	}
-	for j := len(n.w.nodes); j < 3; j++ { // while the world is being made
+	if p := n.w.pair; p != nil {
+		s.SelfVoter = n.i == 0 // as Raft has it; the guards have it otherwise
+		s.Peers[0].Voter = n.i == 1
+		s.Pair = &Pair{Available: p.available, Tiebreak: []netip.Addr{netip.MustParseAddr("198.18.0.254")}, File: "pair.json"}
+	}
+	for j := len(n.w.nodes); j < 3 && n.w.pair == nil; j++ { // while the world is being made
 		if j != n.i {
 			s.Peers = append(s.Peers, Peer{Name: simName(j), Voter: true})
 		}
@@ -184,6 +194,10 @@ func (n *simNode) tell() {
 		}
 	}
 	n.m.configure(n.now(), &s)
+	for _, v := range n.m.vips {
+		v.mac = simMAC(n.i)
+	}
+	n.m.mac = simMAC(n.i)
 }
 
 func (n *simNode) running() bool { return !n.down && n.w.now >= n.until }
@@ -245,6 +259,8 @@ func (n *simNode) act() {
 		case actGate:
 			n.links[a.vip].gate = n.now() + n.m.prof.gate
 			w.check(n, a.vip)
+		default:
+			n.edge(a)
 		}
 	}
 	n.m.out = n.m.out[:0]
@@ -347,7 +363,7 @@ func (w *world) check(n *simNode, v int) {
 	}
 	w.opened++
 	for _, o := range w.nodes {
-		if o != n && o.answers(v) {
+		if o != n && o.answers(v) && (w.pair == nil || !w.pair.two && !w.pair.race(w, n, o, v)) {
 			w.violate("at %.3f ms: n%d and n%d both answer for v%d", float64(w.now-worldStart)/1e6, n.i, o.i, v)
 		}
 	}

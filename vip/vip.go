@@ -58,6 +58,8 @@ type Setup struct {
 	VIPs       []VIP
 	Placements []Placement
 	Applied    uint64 // newest log index that the agent has applied
+
+	Pair *Pair `json:",omitempty"` // nil: a majority of voters decides. It takes one peer, and no witness
 }
 
 // Peer is another node.
@@ -179,6 +181,19 @@ func (s *Setup) Check() error {
 	if len(owner) > MaxAddresses {
 		bad("%d addresses, want at most %d", len(owner), MaxAddresses)
 	}
+	if p := s.Pair; p != nil {
+		if len(p.Tiebreak) > MaxTiebreak {
+			bad("%d tie-break addresses, want at most %d", len(p.Tiebreak), MaxTiebreak)
+		}
+		for _, a := range p.Tiebreak {
+			if !a.IsValid() || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+				bad("tie-break address %v: want an address of another host", a)
+			}
+		}
+		if p.File == "" {
+			bad("a pair needs a file for its generation")
+		}
+	}
 	for _, p := range s.Placements {
 		if _, ok := vips[vipKey(p.VIP)]; !ok {
 			bad("placement of unknown vip %q", p.VIP)
@@ -222,6 +237,8 @@ type State struct {
 	Explain    map[string][]string // by VIP: why it is held here or not
 	Routers    map[string]Router   // by VIP that is in a VRRP group
 	Unable     map[string]string   // VIPs that this node cannot hold, whatever its agent says, and why
+	Pair       *Standing           // nil: these are no pair
+	Newest     map[string]Newest   // by VIP, in a pair
 }
 
 // Link is this node's end of a way for heartbeats.
