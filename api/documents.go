@@ -41,6 +41,8 @@ type ClusterStatus struct {
 	Voters int    `json:"voters"`
 	Alive  int    `json:"voters_alive"`
 	Needed int    `json:"voters_needed"` // a majority
+
+	Pair *PairStatus `json:"pair,omitempty"` // two nodes that do without one
 }
 
 // Revision describes one configuration without its text. Number 0: none was ever applied.

@@ -14,6 +14,7 @@ import (
 func (s *Status) judge(f Facts) {
 	s.judgeMembership(f)
 	s.judgeQuorum()
+	s.judgePair()
 	s.judgeVIPs(f)
 	s.judgeBackends()
 	s.judgeNodes()
@@ -52,6 +53,10 @@ func (s *Status) judgeMembership(f Facts) {
 func (s *Status) judgeQuorum() {
 	switch {
 	case s.AsOf.Quorum:
+	case s.Cluster.Pair != nil:
+		s.because(Degraded, "the node that votes is gone: the configuration is read-only")
+		s.alarm(Critical, "start it again; nobody but it can vote",
+			"the node that votes is gone: addresses are served, nothing can be changed")
 	case s.Cluster.Voters > 0 && s.Cluster.Alive < s.Cluster.Needed:
 		s.because(Down, "no quorum: %d of %d voters alive, %d needed", s.Cluster.Alive, s.Cluster.Voters, s.Cluster.Needed)
 		s.alarm(Critical, "start the missing nodes again; `skein node list` says which",
@@ -72,6 +77,8 @@ func (s *Status) judgeVIPs(f Facts) {
 			s.because(Down, "vip %q is held by %s", v.Name, strings.Join(holders, " and "))
 			s.alarm(Critical, explain, "vip %q is held by more than one node", v.Name)
 		case len(holders) == 1:
+		case len(leaving) > 0 && s.Cluster.Pair != nil && !s.AsOf.Quorum:
+			s.because(Degraded, "vip %q was taken by %s from %s", v.Name, strings.Join(leaving, " and "), v.Placed)
 		case len(leaving) > 0:
 			s.because(Degraded, "vip %q moves from %s to %s", v.Name, strings.Join(leaving, " and "), v.Placed)
 		case v.Placed == "":
@@ -208,9 +215,10 @@ func (s *Status) judgeSize(f Facts) {
 	case len(f.View.Nodes) == 1:
 		s.because(Degraded, "one node alone has no fail-over")
 		s.alarm(Warning, hint, "one node is not enough for fail-over: join two more")
+	case s.Cluster.Pair != nil:
 	case len(f.View.Nodes) == 2:
 		s.because(Degraded, "two nodes have no fail-over")
-		s.alarm(Warning, hint+" (role = \"witness\" is enough)", "two nodes are not enough for fail-over: join a third")
+		s.alarm(Warning, hint+" (role = \"witness\" is enough)", "two nodes are not enough for fail-over: join a third, or make them a pair")
 	case balancers == 1:
 		s.because(Degraded, "one balancer alone has no fail-over")
 		s.alarm(Warning, hint, "the other nodes are witnesses and hold nothing: join a second balancer")

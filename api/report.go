@@ -70,6 +70,7 @@ type GuardReport struct {
 	Fit        bool    `json:"fit"`
 	FitReason  string  `json:"fit_reason,omitempty"` // why it is not fit
 
+	Pair    *PairReport       `json:"pair,omitempty"`    // of two nodes without a third voter
 	Unable  []UnableVIP       `json:"unable,omitempty"`  // what it could not hold, however fit it is
 	Dropped map[string]uint64 `json:"dropped,omitempty"` // heartbeats that were not taken, by reason
 }

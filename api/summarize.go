@@ -41,6 +41,7 @@ func Summarize(f Facts) Status {
 	s.Revision = revisionOf(f.View)
 	s.Nodes = nodesOf(f, own)
 	s.Cluster = clusterOf(f, s.Nodes)
+	s.Cluster.Pair = pairOf(f, own)
 	s.VIPs = vipsOf(f, s.Nodes)
 	s.Backends = backendsOf(f)
 	s.Certificates = certificatesOf(f.View, f.At)

@@ -120,6 +120,17 @@ func readFacts(t *testing.T, in string) Facts {
 			for _, a := range f.Answers {
 				a.Report.Raft.Leader, a.Report.Raft.Quorum = w[1], true
 			}
+		case "pair": // tiebreak|available
+			conf, ds := config.Parse("shop.hcl", []byte("cluster {\n  pair = \""+w[1]+"\"\n}\n"+shop))
+			if conf == nil {
+				t.Fatal(ds.Error())
+			}
+			f.View.Config = conf
+			for _, a := range f.Answers {
+				a.Report.Guard.Pair = &PairReport{Reaches: true, Tiebreak: []TieReport{{Address: "192.0.2.1", Up: true}}}
+			}
+		case "astray": // NODE: it does not reach the tie-break
+			report().Guard.Pair = &PairReport{Tiebreak: []TieReport{{Address: "192.0.2.1"}}}
 		case "noquorum":
 			for _, a := range f.Answers {
 				a.Report.Raft.Leader, a.Report.Raft.Quorum = "", false

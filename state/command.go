@@ -38,6 +38,8 @@ const (
 
 	kindMove    kind = 40
 	kindSetNode kind = 41
+
+	kindAdopt kind = 50
 )
 
 // Found makes the cluster. It is the first command, and works once.
@@ -210,6 +212,8 @@ func Decode(b []byte) (Command, error) {
 		return decode[Move](body)
 	case kindSetNode:
 		return decode[SetNode](body)
+	case kindAdopt:
+		return decode[Adopt](body)
 	}
 	return nil, refuse(UnknownCommand, "command of kind %d is not known to this version", k).Err()
 }

@@ -125,6 +125,8 @@ func (m *Machine) apply(index uint64, b []byte) Result {
 		r = next.move(c)
 	case SetNode:
 		r = next.setNode(c)
+	case Adopt:
+		r = next.adopt(c)
 	}
 	if r.Code == OK {
 		m.publish(&next)

@@ -135,6 +135,11 @@ type Node struct {
 // Epoch orders the placements of one address: generation of the cluster first, then log index of the placement.
 type Epoch struct{ Generation, Index uint64 }
 
+// Pair reports whether the cluster is two balancers and nothing else, which have no majority without each other.
+func (v *View) Pair() bool {
+	return len(v.Nodes) == 2 && v.Nodes[0].Role == Balancer && v.Nodes[1].Role == Balancer
+}
+
 // Compare returns -1, 0 or +1 as e is older than, the same as or newer than o.
 func (e Epoch) Compare(o Epoch) int {
 	return cmp.Or(cmp.Compare(e.Generation, o.Generation), cmp.Compare(e.Index, o.Index))

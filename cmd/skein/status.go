@@ -151,8 +151,23 @@ func (c *cli) drawFacts(s *api.Status, p painter) {
 		voters = "" // the node has just started
 	}
 	fact("cluster", "%s%s; %s", quorum, voters, leader)
+	if pair := s.Cluster.Pair; pair != nil {
+		fact("pair", "%s", pairWords(pair))
+	}
 	fact("config", "%s", c.revisionWords(s.Revision))
 	fact("as of", "%s, index %d, asked %s", s.AsOf.At.Format("2006-01-02 15:04:05"), s.AsOf.Index, s.AsOf.Node)
+}
+
+// pairWords says what two nodes do without each other.
+func pairWords(p *api.PairStatus) string {
+	words := p.Mode + ": without the other one a node holds addresses while it reaches the tie-break"
+	if p.Mode == "available" {
+		words = p.Mode + ": nodes that do not see each other may both hold an address"
+	}
+	if p.ReadOnly {
+		words += "; the configuration is read-only"
+	}
+	return words
 }
 
 // revisionWords is `revision 12 by root@lb1, 2h ago: "add s3"`.

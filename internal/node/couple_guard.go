@@ -60,6 +60,7 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		SelfVoter: voters.Has(self.Name), Witness: self.Role == config.Witness,
 		VotersIndex: voters.Index, Applied: v.Index,
 		Also: furtherLinks(self.Heartbeat, self.Port),
+		Pair: pairOf(self, v),
 	}
 	for _, m := range v.Nodes {
 		if m.Name == self.Name {

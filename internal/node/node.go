@@ -237,6 +237,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleGossip)
 	couples(n.coupleSeed)
 	couples(n.couplePlacement)
+	couples(n.couplePair)
 	couples(n.coupleDrain)
 	couples(n.coupleTellFlows)
 	couples(n.coupleWake)

@@ -31,6 +31,7 @@ func (n *Node) report() api.NodeReport {
 		Guard: api.GuardReport{
 			Running: guard.Connected, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, Dropped: guard.Dropped, RealTime: guard.RealTime, Gate: guard.Gate,
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
+			Pair: reportPair(guard.Pair),
 		},
 		Tables: n.reportTables(),
 		Parked: n.reportParked(guard),

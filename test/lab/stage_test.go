@@ -88,6 +88,7 @@ type stage struct {
 	control *lab.Load // straight to a web server, past the cluster: how well this machine keeps time
 	watch   *lab.ARPWatch
 	start   time.Time // of the traffic
+	head    string    // of the configuration
 }
 
 // server is a web server behind the cluster.
@@ -222,7 +223,7 @@ func (s *stage) bootOn(web, db func(*stage, *lab.Host) netip.AddrPort) {
 
 // config is the configuration of the stage.
 func (s *stage) config() string {
-	text := fmt.Sprintf(`vip "public" { address = "%v/24" }
+	text := s.head + fmt.Sprintf(`vip "public" { address = "%v/24" }
 
 frontend "shop" {
   vip     = "public"

@@ -132,7 +132,11 @@ func (f *Fleet) Boot(ctx context.Context, told func(node, command string)) error
 			return err
 		}
 	}
-	return f.WaitVoters(ctx, len(f.Nodes()))
+	want := len(f.Nodes())
+	if want == 2 {
+		want = 1 // of two, one votes
+	}
+	return f.WaitVoters(ctx, want)
 }
 
 // WaitVoters waits until the first node that answers sees want voters, all alive and reachable.
