@@ -438,3 +438,15 @@ func TestPairSetupIsChecked(t *testing.T) {
 		t.Error("a tie-break of nowhere and no file: taken")
 	}
 }
+
+// Nobody is asked in an available pair but whoever may answer for the address.
+func TestAvailablePairTakesOverWhenTheOtherDies(t *testing.T) {
+	worst := int64(0)
+	for seed := range uint64(30) {
+		w := pairPlaced(t, seed, true)
+		w.run(int64(seed) * ms)
+		w.nodes[0].down = true
+		worst = max(worst, w.until(200*ms, func() bool { return w.nodes[1].answers(0) }))
+	}
+	t.Logf("worst of 30: %d ms", worst/ms)
+}
