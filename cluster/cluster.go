@@ -135,6 +135,8 @@ type Cluster struct {
 	nudges    *nudges
 	transport *transport
 
+	returning atomic.Bool // see Return
+
 	asked asked         // of raft, and not answered yet
 	ended chan struct{} // closed when raft has shut down
 	once  sync.Once
@@ -406,6 +408,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 	background.Wait()
 	return err
 }
+
+// Return says that this node will be back at once, in another process: when Run ends, gossip is not told that the node leaves.
+func (c *Cluster) Return() { c.returning.Store(true) }
 
 // Close closes the files. Run does it at its end; it is for a Cluster that never ran.
 func (c *Cluster) Close() error {

@@ -67,6 +67,9 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 	}
 	defer ml.Shutdown()
 	defer func() {
+		if c.returning.Load() {
+			return
+		}
 		if err := ml.Leave(leaveTime); err != nil {
 			c.log.Debug("leave gossip", "err", err)
 		}

@@ -348,6 +348,11 @@ func (e *Engine) Drain(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
+	return e.emptied(ctx)
+}
+
+// emptied returns when the last connection has ended, or with ctx's error and the number of those that have not.
+func (e *Engine) emptied(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

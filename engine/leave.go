@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/skeinlb/skein/engine/proxy"
 )
 
 // Leave names the addresses that have gone to another host, all of them each time. What is established there goes on: streams until
@@ -15,4 +19,29 @@ func (e *Engine) Leave(addrs []netip.Addr) {
 	for _, l := range e.listeners {
 		l.shared.Leave(slices.Contains(addrs, l.addr.Addr()))
 	}
+}
+
+// Retire stops accepting, because another engine listens on the same sockets, and returns when the last connection has ended, or with
+// ctx's error and the number of those that have not. HTTP connections are asked to close with their next answer, and none is closed
+// without one: Drain does that, after it.
+func (e *Engine) Retire(ctx context.Context) error {
+	e.mu.Lock()
+	e.draining = true
+	var gone []*listener
+	for key, l := range e.listeners {
+		gone = append(gone, l)
+		l.shared.Leave(true)
+		delete(e.listeners, key)
+	}
+	err := e.each(func(w *proxy.Worker) error {
+		for _, l := range gone {
+			w.Unlisten(l.shared)
+		}
+		return nil
+	})
+	e.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("retire: %w", err)
+	}
+	return e.emptied(ctx)
 }
