@@ -50,6 +50,9 @@ type Operations interface {
 	NewToken(ctx context.Context, role string, expires time.Duration, uses int) (Token, error)
 	// RemoveNode takes a node out of the cluster and refuses its certificate from then on.
 	RemoveNode(ctx context.Context, name string) error
+	// Upgrade has another process follow this node's agent. An error means that none will; what happens after the answer is in the
+	// node's report.
+	Upgrade(ctx context.Context, drain time.Duration) (Successor, error)
 }
 
 // Options is what a node gives to its API. All fields are required.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,7 +55,20 @@ func unreachable(err error) string {
 
 // ask gets a document from another node.
 func (s *Server) ask(ctx context.Context, node, path string, doc any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+node+path, nil)
+	return s.call(ctx, http.MethodGet, node, path, nil, doc)
+}
+
+// call sends a request to another node and reads its answer.
+func (s *Server) call(ctx context.Context, method, node, path string, body, doc any) error {
+	var sent io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("ask %s: %w", node, err)
+		}
+		sent = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+node+path, sent)
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", node, err)
 	}
@@ -67,15 +81,15 @@ func (s *Server) ask(ctx context.Context, node, path string, doc any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	body := io.LimitReader(resp.Body, 16<<20)
+	answer := io.LimitReader(resp.Body, 16<<20)
 	if resp.StatusCode != http.StatusOK {
 		var e Error
-		if json.NewDecoder(body).Decode(&e) != nil || e.Message == "" {
+		if json.NewDecoder(answer).Decode(&e) != nil || e.Message == "" {
 			return fmt.Errorf("unexpected answer %s", resp.Status)
 		}
 		return &e
 	}
-	if err := json.NewDecoder(body).Decode(doc); err != nil {
+	if err := json.NewDecoder(answer).Decode(doc); err != nil {
 		return fmt.Errorf("read its answer: %w", err)
 	}
 	return nil

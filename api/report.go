@@ -14,6 +14,8 @@ type NodeReport struct {
 	Role      string    `json:"role"` // "balancer" or "witness"
 	At        time.Time `json:"at"`
 	StartedAt time.Time `json:"started_at"`
+	PID       int       `json:"pid"` // of the agent
+	Program   Program   `json:"program"`
 
 	Revision  RevisionReport   `json:"revision"`
 	Raft      RaftReport       `json:"raft"`

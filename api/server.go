@@ -74,6 +74,7 @@ func (s *Server) routes() {
 		"POST /v1/vips/{vip}/move":              s.postMove,
 		"POST /v1/nodes/{node}":                 s.postNode,
 		"GET /v1/nodes":                         s.getNodes,
+		"POST /v1/nodes/{node}/upgrade":         s.postUpgrade,
 		"DELETE /v1/nodes/{node}":               s.deleteNode,
 		"GET /v1/certificates":                  s.getCertificates,
 		"GET /v1/certificates/{certificate}":    s.getCertificate,

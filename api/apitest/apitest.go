@@ -5,6 +5,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -58,6 +59,14 @@ type World struct {
 	Slow    time.Duration         // of its engine to take one
 	Edit    func(*api.NodeReport) // changes what it reports; nil: nothing
 	Removed []string              // by it, in order
+
+	// Of its program.
+	Version string             // that runs; "" is programVersion
+	OnDisk  string             // that lies at its path; "": the same
+	PID     int                // of the agent
+	Unready error              // why a process of that binary would not be ready to follow
+	Breaks  string             // why one that was ready fails; "": it does not
+	Failed  *api.FailedUpgrade // such an attempt
 
 	// Of a VIP that moves away from it.
 	Draining int       // connections that stay
@@ -226,13 +235,14 @@ func (n *Node) take(v *state.View) {
 }
 
 func (n *Node) report() api.NodeReport {
-	v, run := n.View(), n.running.Get()
+	v, run, w := n.View(), n.running.Get(), n.World()
 	role := state.Balancer
 	if m, ok := v.Node(n.name); ok {
 		role = m.Role
 	}
 	r := api.NodeReport{
-		Name: n.name, Version: "v1.0.0", Role: string(role), At: time.Now(), StartedAt: n.started,
+		Name: n.name, Version: cmp.Or(w.Version, programVersion), Role: string(role), At: time.Now(), StartedAt: n.started,
+		PID: w.PID, Program: w.program(),
 		Revision: api.RevisionReport{Committed: v.Revision.Number, Running: run.Revision, Error: run.Error},
 		Raft: api.RaftReport{
 			State: "follower", Leader: n.cluster.first, Quorum: true, Term: 2, Voter: true, Voters: n.cluster.names(), AppliedIndex: v.Index,
@@ -327,6 +337,34 @@ func (n *Node) Dial(ctx context.Context, node string) (net.Conn, error) {
 // NewToken implements api.Operations.
 func (n *Node) NewToken(_ context.Context, role string, expires time.Duration, uses int) (api.Token, error) {
 	return api.Token{ID: "t1", Token: "c2tlaW4tZXhhbXBsZS10b2tlbg", Role: role, Uses: uses, ExpiresAt: time.Now().Add(expires), Address: "198.51.100.1:7940"}, nil
+}
+
+// Upgrade implements api.Operations: the successor serves at once, or the former agent goes on in another process.
+func (n *Node) Upgrade(_ context.Context, drain time.Duration) (api.Successor, error) {
+	w := n.World()
+	if w.Unready != nil {
+		return api.Successor{}, api.UpgradeRefused("put a working binary there, and try again", w.Unready)
+	}
+	p := w.program()
+	next := api.Successor{Node: n.name, From: cmp.Or(w.Version, programVersion), To: p.Version, PID: w.PID + 1, DrainSeconds: drain.Seconds()}
+	n.Set(func(w *World) {
+		if w.PID, w.Failed = next.PID, nil; w.Breaks != "" {
+			w.PID, w.Failed = next.PID+1, &api.FailedUpgrade{Version: next.To, Why: w.Breaks, At: time.Now()}
+		} else {
+			w.Version = next.To
+		}
+	})
+	return next, nil
+}
+
+// programVersion is what every node runs that a test says nothing else of.
+const programVersion = "v1.0.0"
+
+// program is what it reports of its binary.
+func (w *World) program() api.Program {
+	runs := cmp.Or(w.Version, programVersion)
+	lies := cmp.Or(w.OnDisk, runs)
+	return api.Program{Path: "/usr/local/bin/skein", Version: lies, Differs: lies != runs, Failed: w.Failed}
 }
 
 // RemoveNode implements api.Operations.

@@ -189,6 +189,11 @@ func (c *Client) Nodes(ctx context.Context) (*api.NodeList, error) {
 	return get[api.NodeList](ctx, c, "/v1/nodes")
 }
 
+// UpgradeNode has another process follow the node's agent, and returns once that is ready; the node's report says how it went.
+func (c *Client) UpgradeNode(ctx context.Context, name string, req api.UpgradeRequest) (*api.Successor, error) {
+	return send[api.Successor](ctx, c, http.MethodPost, "/v1/nodes/"+url.PathEscape(name)+"/upgrade", req)
+}
+
 // RemoveNode takes a node out of the cluster.
 func (c *Client) RemoveNode(ctx context.Context, name string) (*api.Removed, error) {
 	return send[api.Removed](ctx, c, http.MethodDelete, "/v1/nodes/"+url.PathEscape(name), nil)

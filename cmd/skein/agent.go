@@ -33,29 +33,51 @@ func (c *cli) agentCommand() *cobra.Command {
 		Long: `Run this host's node of the cluster, in the foreground. The host belongs to a cluster after
 "skein cluster init" or "skein cluster join". The guard, which holds the virtual addresses, is found or started.
 
-SIGTERM gives addresses and leadership away, lets what is under way finish, and ends. SIGUSR1 and SIGHUP open the
+SIGTERM gives addresses and leadership away, lets what is under way finish, and ends. "skein node upgrade" has another
+process follow this one without any of that, on the same sockets. SIGUSR1 and SIGHUP open the
 access log's file anew, after it was moved away.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			inherited, err := node.Inherit()
+			if err != nil {
+				return failf("", "%v", err)
+			}
 			conf, err := c.nodeFile(file)
 			if err != nil {
+				inherited.Refuse(err)
 				return err
+			}
+			if inherited != nil {
+				if err := inherited.Take(version().Version); err != nil {
+					return failf("", "%v", err)
+				}
 			}
 			calmGC(cmd.Context())
 			var wait time.Duration
 			if c.env("NOTIFY_SOCKET") != "" {
 				wait = guardWait
 			}
-			n, err := node.Open(node.Options{Config: conf, Version: version().Version, Log: c.logger(verbose), GuardWait: wait})
+			log := c.logger(verbose)
+			n, err := node.Open(node.Options{
+				Config: conf, Version: version().Version, Log: log, GuardWait: wait,
+				Program: node.ProgramPath(os.Args[0]), Inherited: inherited, Serving: func() {
+					if err := notifyFollows(); err != nil {
+						log.Error("the service manager does not know which process to watch now", "err", err)
+					}
+				},
+			})
 			if errors.Is(err, node.ErrNoCluster) {
 				return failf("found a cluster with `skein cluster init`, or join one with `skein cluster join ADDRESS --token TOKEN`",
 					"this host belongs to no cluster yet (%s has no identity)", conf.DataDir)
 			}
 			if err != nil {
+				inherited.Refuse(err)
 				return failf("", "%v", err)
 			}
-			if err := notifyReady(); err != nil {
-				return err
+			if inherited == nil {
+				if err := notifyReady(); err != nil {
+					return err
+				}
 			}
 			defer onSignal(func(os.Signal) { n.ReopenLog() }, syscall.SIGUSR1, syscall.SIGHUP)()
 			return n.Run(cmd.Context(), drain)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -159,6 +160,12 @@ func (w *world) change(line string) {
 		}
 		until := time.Now().Add(d)
 		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Draining, n.Until = left, until })
+	case "disk": // NODE VERSION: of the binary at its agent's path
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.OnDisk = f[2] })
+	case "unready": // NODE WHY: what would follow its agent is not ready to
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Unready = errors.New(rest(2)) })
+	case "breaks": // NODE WHY: what would follow it fails later
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Breaks = rest(2) })
 	case "unfit": // NODE WHY
 		w.edit(f[1], func(r *api.NodeReport) { r.Guard.Fit, r.Guard.FitReason = false, rest(2) })
 	case "noquorum":

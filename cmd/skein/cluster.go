@@ -11,7 +11,7 @@ import (
 
 func (c *cli) clusterCommand() *cobra.Command {
 	noun := &cobra.Command{Use: "cluster", Short: "Found, join and extend a cluster", GroupID: groupNode}
-	noun.AddCommand(c.clusterInitCommand(), c.tokenCommand(), c.clusterJoinCommand())
+	noun.AddCommand(c.clusterInitCommand(), c.tokenCommand(), c.clusterJoinCommand(), c.clusterUpgradeCommand())
 	return noun
 }
 

@@ -386,7 +386,14 @@ func (c *cli) drawNode(n *api.NodeStatus) {
 	for _, p := range r.Parked {
 		fact("draining", "%s of %s, for %v at most", many(p.Connections, "connection"), p.Name, (time.Duration(p.LeftMs) * time.Millisecond).Round(time.Second))
 	}
-	fact("version", "%s, up %s", r.Version, c.ago(r.StartedAt))
+	version := fmt.Sprintf("%s, up %s", r.Version, c.ago(r.StartedAt))
+	switch p := r.Program; {
+	case p.Problem != "":
+		version += "; on its disk: " + p.Problem
+	case p.Differs:
+		version += "; " + p.Version + " lies on its disk"
+	}
+	fact("version", "%s", version)
 	fact("config", "revision %d of %d", r.Revision.Running, r.Revision.Committed)
 	fact("log", "%s in term %d, applied %d of %d; slowest write %.1f ms", r.Raft.State, r.Raft.Term, r.Raft.AppliedIndex, max(r.Raft.CommitIndex, r.Raft.AppliedIndex), r.Disk.FsyncMs)
 	guard := "does not run"

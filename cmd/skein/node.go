@@ -29,7 +29,7 @@ func (c *cli) nodeCommand() *cobra.Command {
 			})
 		},
 	}
-	noun.AddCommand(ls, c.nodeShowCommand(), c.nodeDrainCommand(), c.nodeEnableCommand(), c.nodeRemoveCommand())
+	noun.AddCommand(ls, c.nodeShowCommand(), c.nodeDrainCommand(), c.nodeEnableCommand(), c.nodeUpgradeCommand(), c.nodeRemoveCommand())
 	return noun
 }
 

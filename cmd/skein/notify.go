@@ -7,7 +7,12 @@ import (
 )
 
 // notifyReady tells a service manager of Type=notify that the agent is up (sd_notify(3)). Without one it does nothing.
-func notifyReady() error {
+func notifyReady() error { return notify("READY=1") }
+
+// notifyFollows tells it that this process is the service from now on: it has followed the one that was started.
+func notifyFollows() error { return notify(fmt.Sprintf("READY=1\nMAINPID=%d", os.Getpid())) }
+
+func notify(words string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return nil
@@ -17,6 +22,6 @@ func notifyReady() error {
 		return fmt.Errorf("tell the service manager: %w", err)
 	}
 	defer conn.Close()
-	_, err = conn.Write([]byte("READY=1"))
+	_, err = conn.Write([]byte(words))
 	return err
 }

@@ -67,6 +67,14 @@ func (o operations) NewToken(ctx context.Context, role string, expires time.Dura
 	return api.Token{ID: id, Token: text, Role: role, Uses: uses, ExpiresAt: time.Now().Add(expires), Address: advertise(o.n.conf).String()}, nil
 }
 
+func (o operations) Upgrade(ctx context.Context, drain time.Duration) (api.Successor, error) {
+	s, err := o.n.Upgrade(ctx, drain)
+	if err != nil {
+		return api.Successor{}, upgradeError(err, o.n.conf.Name)
+	}
+	return api.Successor{Node: o.n.conf.Name, From: o.n.version, To: s.Version, PID: s.PID, DrainSeconds: drain.Seconds()}, nil
+}
+
 func (o operations) RemoveNode(ctx context.Context, name string) error {
 	return apiError(o.n.cluster.RemoveNode(ctx, name))
 }

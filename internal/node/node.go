@@ -63,6 +63,12 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
+	// Program is the file that Upgrade starts, see ProgramPath; empty: this node cannot be upgraded in place.
+	Program string
+	// Inherited is what this process has from the one that it follows; nil: it follows none. Serving is called once it has taken over.
+	Inherited *Inheritance
+	Serving   func()
+
 	// GuardWait is how long a guard that somebody else starts is waited for before this node starts one of its own.
 	GuardWait time.Duration
 
@@ -93,6 +99,14 @@ type Node struct {
 	checker   *healthcheck.Checker
 	admin     net.Listener
 
+	program   string        // see Options
+	inherited *Inheritance  // the same
+	serving   func()        // the same
+	follow    chan struct{} // closed when the guard may be asked to serve this process; nil: it always could
+	heirs     chan *heir    // a process that is ready to follow this one
+	upgrading atomic.Bool
+	onDisk    watch.Value[api.Program]
+
 	noHanding string              // why hands or flows could not be opened
 	addresses func() []netip.Addr // of the host; nil: it has none of its own
 
@@ -117,6 +131,7 @@ type Node struct {
 func Open(o Options) (*Node, error) {
 	n := &Node{
 		conf: o.Config, version: o.Version, log: o.Log, started: time.Now(),
+		program: o.Program, inherited: o.Inherited, serving: o.Serving, heirs: make(chan *heir, 1),
 		machine: state.New(),
 		checker: healthcheck.New(o.Log.With("part", "check")),
 	}
@@ -141,13 +156,19 @@ func Open(o Options) (*Node, error) {
 // openEdges takes the edges of o, or makes the real ones.
 func (n *Node) openEdges(o Options) error {
 	var progress []*atomic.Uint64
+	var sockets []engine.Sockets
+	loops := runtime.NumCPU()
 	n.guard, n.admin = o.Guard, o.Admin
+	if i := n.inherited; i != nil {
+		n.follow, sockets, loops = make(chan struct{}), i.sockets, i.take.Loops
+		n.checker.Seed(i.verdicts())
+	}
 	if n.guard == nil {
-		agent, err := vip.Start(vip.Options{Dir: o.Config.DataDir, Wait: o.GuardWait, Log: o.Log.With("part", "vip")})
+		agent, err := vip.Start(vip.Options{Dir: o.Config.DataDir, Wait: o.GuardWait, When: n.follow, Log: o.Log.With("part", "vip")})
 		if err != nil {
 			return err
 		}
-		n.guard, progress = agent, agent.Progress(runtime.NumCPU())
+		n.guard, progress = agent, agent.Progress(loops)
 		if o.Config.Role != config.Witness {
 			n.openHandover()
 		}
@@ -158,7 +179,7 @@ func (n *Node) openEdges(o Options) error {
 		n.engine = o.Engine(n.machine)
 	default:
 		e, err := engine.New(engine.Options{
-			Loops: runtime.NumCPU(), Node: o.Config.Name,
+			Loops: loops, Node: o.Config.Name, Sockets: sockets,
 			Log: o.Log.With("part", "engine"), Sticky: n.machine.Tables(), Progress: progress, Failure: n.trafficFailed, FreeBind: true,
 			MaxConnections: o.Config.MaxConnections,
 		})
@@ -196,6 +217,7 @@ func (n *Node) closeHandover() {
 	if n.flows != nil {
 		n.flows.Close()
 	}
+	n.hands, n.flows = nil, nil
 }
 
 // Run is the node's life. It returns when ctx has ended and everything is released: first the addresses, then the connections
@@ -204,9 +226,11 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	// The data plane and the log outlive ctx, because releasing and draining need them.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	var wg sync.WaitGroup
+	serving, retired := context.WithCancel(context.WithoutCancel(ctx))
+	defer retired()
+	var wg, plane sync.WaitGroup
 	failed := make(chan error, 8)
-	goes := func(name string, ctx context.Context, f func(context.Context) error) {
+	goes := func(name string, wg *sync.WaitGroup, ctx context.Context, f func(context.Context) error) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -221,10 +245,13 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	}
 
 	if n.engine != nil {
-		goes("engine", life, n.engine.Run)
-		goes("health checks", life, n.checker.Run)
+		goes("engine", &plane, serving, n.engine.Run)
+		goes("health checks", &wg, life, n.checker.Run)
 	}
-	goes("cluster", life, n.cluster.Run)
+	goes("cluster", &wg, life, n.cluster.Run)
+	if n.inherited != nil {
+		goes("succession", &wg, life, n.coupleSuccession)
+	}
 	couples(n.coupleGuard)
 	couples(n.coupleFitness)
 	if n.addresses != nil {
@@ -251,8 +278,12 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	if n.engine != nil {
 		couples(func(ctx context.Context) { n.pace.run(ctx, n.engine.Stats) })
 	}
-	goes("admin API", life, n.serveAPI)
-	goes("connections of others", life, n.hearFlows)
+	n.onDisk.Set(api.Program{Path: n.program, Version: n.version, Failed: failedUpgradeOf(n.inherited)})
+	if n.program != "" {
+		couples(n.coupleProgram)
+	}
+	goes("admin API", &wg, life, n.serveAPI)
+	goes("connections of others", &wg, life, n.hearFlows)
 	if at := n.conf.Metrics; at.IsValid() {
 		from := metrics.Sources{Version: n.version, Node: n.report, Certificates: func() []api.CertificateStatus {
 			return api.Certificates(n.machine.Views().Get(), time.Now())
@@ -270,9 +301,18 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 		n.leave(drain)
 	case err = <-failed:
 		n.log.Error("node ends", "why", err)
+	case h := <-n.heirs:
+		if h, err = n.handOn(ctx, h, func() { end(); wg.Wait() }); err == nil {
+			n.retire(ctx, h, drain)
+		} else {
+			n.log.Error("nobody follows; the node ends", "why", err)
+			n.abandon(drain)
+		}
 	}
 	end()
 	wg.Wait()
+	retired()
+	plane.Wait()
 	n.closeHandover()
 	n.guard.Close() // after the loops: they stamp their progress in memory that it gives back
 	return errors.Join(err, n.cluster.Close())

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -25,6 +26,7 @@ func (n *Node) report() api.NodeReport {
 	}
 	r := api.NodeReport{
 		Name: n.conf.Name, Version: n.version, Role: n.conf.Role.String(), At: time.Now(), StartedAt: n.started,
+		PID: os.Getpid(), Program: n.onDisk.Get(),
 		Revision: api.RevisionReport{Committed: view.Revision.Number, Running: running.Revision, Error: running.Error},
 		Raft:     n.reportRaft(),
 		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
@@ -167,6 +169,9 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 	if disk != nil {
 		add(api.Critical, "mend the disk, then restart the agent; if the data is lost: `skein node remove "+n.conf.Name+
 			"` on another node and join again", "the disk failed, and this node acknowledges nothing any more: %v", disk)
+	}
+	if f := n.onDisk.Get().Failed; f != nil {
+		add(api.Warning, "mend the cause, then `skein node upgrade "+n.conf.Name+"`", "the upgrade to %s failed, and %s went on: %s", f.Version, n.version, f.Why)
 	}
 	if running.Error != "" {
 		add(api.Critical, "mend the cause, then `skein show > FILE; skein apply FILE` makes this node try again",

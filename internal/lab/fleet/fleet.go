@@ -5,6 +5,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,7 @@ import (
 type Fleet struct {
 	World  *lab.World
 	Binary string // skein
+	Agent  string // what runs as agent; empty: Binary
 	Dir    string // a directory per node below it
 
 	mu sync.Mutex
@@ -40,6 +42,7 @@ type Node struct {
 	Host   *lab.Host
 	Dir    string
 	binary string
+	agents string // the agent's binary
 	role   string // "balancer" or "witness"
 
 	mu sync.Mutex
@@ -63,7 +66,7 @@ func (f *Fleet) add(name, role string, extra []string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary, role: role}
+	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary, agents: cmp.Or(f.Agent, f.Binary), role: role}
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -234,7 +237,7 @@ func (n *Node) Start() error {
 			return err
 		}
 	}
-	cmd := lab.Command(n.binary, "agent", "--config", n.file(), "--drain", "2s")
+	cmd := lab.Command(n.agents, "agent", "--config", n.file(), "--drain", "2s")
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	p, err := n.Host.Start(cmd)
 	if err != nil {

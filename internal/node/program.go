@@ -1,0 +1,100 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+)
+
+// lookEvery is between two looks at the file that an upgrade would start.
+const lookEvery = 5 * time.Second
+
+// coupleProgram: the binary on the disk -> this node's report.
+func (n *Node) coupleProgram(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var seen os.FileInfo
+	for {
+		info, err := os.Stat(n.program)
+		switch {
+		case err != nil:
+			seen = nil
+			n.onDisk.Update(func(p api.Program) api.Program {
+				p.Version, p.Differs, p.Problem = "", true, err.Error()
+				return p
+			})
+		case seen == nil || !os.SameFile(seen, info) || !seen.ModTime().Equal(info.ModTime()) || seen.Size() != info.Size():
+			seen = info
+			version, err := n.version, error(nil)
+			differs := !isOwnImage(info)
+			if differs {
+				version, err = versionOf(ctx, n.program)
+			}
+			n.onDisk.Update(func(p api.Program) api.Program {
+				p.Version, p.Differs, p.Problem = version, differs, ""
+				if err != nil {
+					p.Problem = err.Error()
+				}
+				return p
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// isOwnImage reports whether a file is the one that runs here.
+func isOwnImage(info os.FileInfo) bool {
+	own, err := os.Stat(ownImage)
+	return err == nil && os.SameFile(own, info)
+}
+
+// versionOf asks a binary for its version.
+func versionOf(ctx context.Context, binary string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "version", "-o", "json")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("ask %s for its version: %w", binary, err)
+	}
+	var v struct {
+		Version string `json:"version"`
+	}
+	if err := json.Unmarshal(out, &v); err != nil || v.Version == "" {
+		return "", fmt.Errorf("ask %s for its version: it does not answer like skein", binary)
+	}
+	return v.Version, nil
+}
+
+// failedUpgradeOf is the attempt before this process, as the report says it.
+func failedUpgradeOf(i *Inheritance) *api.FailedUpgrade {
+	if i == nil || i.take.Failed == nil {
+		return nil
+	}
+	f := i.take.Failed
+	return &api.FailedUpgrade{Version: f.Version, Why: f.Why, At: f.At}
+}
+
+// upgradeError says what to do about an upgrade that was refused.
+func upgradeError(err error, node string) error {
+	hint := ""
+	switch {
+	case errors.Is(err, ErrMoving):
+		hint = "try again when they have ended: `skein vip list` counts them"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, errSuccessor):
+		hint = "put a working binary there, and try again; `skein node show " + node + "` shows what lies there"
+	}
+	return api.UpgradeRefused(hint, err)
+}
