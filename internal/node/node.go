@@ -228,7 +228,9 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	defer end()
 	serving, retired := context.WithCancel(context.WithoutCancel(ctx))
 	defer retired()
-	var wg, plane sync.WaitGroup
+	answering, hush := context.WithCancel(life)
+	defer hush()
+	var wg, plane, answers sync.WaitGroup
 	failed := make(chan error, 8)
 	goes := func(name string, wg *sync.WaitGroup, ctx context.Context, f func(context.Context) error) {
 		wg.Add(1)
@@ -282,7 +284,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	if n.program != "" {
 		couples(n.coupleProgram)
 	}
-	goes("admin API", &wg, life, n.serveAPI)
+	goes("admin API", &answers, answering, n.serveAPI)
 	goes("connections of others", &wg, life, n.hearFlows)
 	if at := n.conf.Metrics; at.IsValid() {
 		from := metrics.Sources{Version: n.version, Node: n.report, Certificates: func() []api.CertificateStatus {
@@ -302,6 +304,8 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	case err = <-failed:
 		n.log.Error("node ends", "why", err)
 	case h := <-n.heirs:
+		hush()
+		answers.Wait() // who has asked for this hears that it is done
 		if h, err = n.handOn(ctx, h, func() { end(); wg.Wait() }); err == nil {
 			n.retire(ctx, h, drain)
 		} else {
@@ -310,6 +314,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 		}
 	}
 	end()
+	answers.Wait()
 	wg.Wait()
 	retired()
 	plane.Wait()
