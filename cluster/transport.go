@@ -129,7 +129,7 @@ func (t *transport) elect(ctx context.Context) error {
 func (t *transport) yield(ctx context.Context, term uint64) (bool, error) {
 	nobody := []byte("-")
 	resp, err := t.self(ctx, &raft.RequestVoteRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, Addr: nobody}, Term: term, Candidate: nobody,
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, Addr: nobody}, Term: term,
 	})
 	if err != nil {
 		return false, err

@@ -481,8 +481,10 @@ func TestSessionsResumeOnAnyEngineWithTheKeys(t *testing.T) {
 			t.Errorf("%x: resumed with a key that is gone", version)
 		}
 		set(a)
-		if visit(a) || visit(a) {
-			t.Errorf("%x: resumed without any key", version)
+		for range 2 {
+			if visit(a) {
+				t.Errorf("%x: resumed without any key", version)
+			}
 		}
 	}
 	if st := b.e.Stats().Frontends[0]; st.Resumed != 4 {

@@ -291,20 +291,18 @@ func (j *Judge) ask(c net.Conn, r *bufio.Reader, target string) (body string, al
 	if _, err := io.WriteString(c, "GET "+target+" HTTP/1.1\r\nHost: canary\r\n\r\n"); err != nil {
 		return "", false
 	}
-	for {
-		m, err := readResponse(r, false)
-		switch {
-		case isBad(err):
-			return err.Error(), true
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return "silence", true
-		case err != nil:
-			return "", false
-		case m.status() != "200":
-			return m.Start, true
-		}
-		return m.Body, true
+	m, err := readResponse(r, false)
+	switch {
+	case isBad(err):
+		return err.Error(), true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "silence", true
+	case err != nil:
+		return "", false
+	case m.status() != "200":
+		return m.Start, true
 	}
+	return m.Body, true
 }
 
 // origin says what is wrong with what reached the origin. passes is how many requests may have.
