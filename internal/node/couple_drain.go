@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
@@ -170,26 +171,28 @@ func (n *Node) reportParked(seen vip.State) (ps []api.ParkedVIP) {
 	return ps
 }
 
-// leadAgain is between the attempts of a drained leader to hand leadership over.
+// leadAgain is between the attempts of a drained leader to hand leadership over. While one lasts, up to a second, nothing is committed.
 const leadAgain = 5 * time.Second
 
 // coupleLeadership: a node that an operator has drained leads no longer than it must -> another voter.
 func (n *Node) coupleLeadership(ctx context.Context) {
+	var tried time.Time
 	for {
 		lead, led := n.cluster.Leadership().Watch()
 		view, viewed := n.machine.Views().Watch()
 		members, met := n.cluster.Members().Watch()
 		var again <-chan time.Time
 		if _, drained := view.Drained[n.conf.Name]; drained && lead.Self && lead.Barrier && !n.holds(view) {
-			for _, m := range members {
-				if _, also := view.Drained[m.Name]; m.Name == n.conf.Name || !m.Voter || !m.Alive || also {
-					continue
+			if wait := time.Until(tried.Add(leadAgain)); wait > 0 {
+				again = time.After(wait)
+			} else if to := successor(n.conf.Name, members, view, n.guard.State().Get()); to == "" {
+				again = time.After(time.Second) // until a guard is heard again
+			} else {
+				if err := n.cluster.Transfer(to); err != nil {
+					n.log.Info("leadership not handed over", "to", to, "why", err)
 				}
-				if err := n.cluster.Transfer(m.Name); err != nil {
-					n.log.Info("leadership not handed over", "to", m.Name, "why", err)
-				}
+				tried = time.Now()
 				again = time.After(leadAgain)
-				break
 			}
 		}
 		select {
@@ -201,6 +204,19 @@ func (n *Node) coupleLeadership(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// successor is the voter that a drained leader hands leadership to, "" when there is none. It must be heard by the guard now, not just by
+// gossip, which takes seconds: raft has nothing committed while it hands over to somebody who does not answer, and a second attempt
+// at the same one does not end before he does answer.
+func successor(self string, members []cluster.Member, view *state.View, seen vip.State) string {
+	for _, m := range members {
+		p := seen.Peers[m.Name]
+		if _, drained := view.Drained[m.Name]; m.Name != self && m.Voter && m.Alive && !drained && p.Alive && p.AgentAlive && !p.ConfirmedDead {
+			return m.Name
+		}
+	}
+	return ""
 }
 
 // holds reports whether a VIP is placed on this node.
