@@ -76,6 +76,11 @@ var faults = []fault{
 		do:   func(_ *arena, n *fleet.Node) error { return n.Host.SetLink(lab.Interface, false) },
 		undo: func(_ *arena, n *fleet.Node) error { return n.Host.SetLink(lab.Interface, true) },
 	},
+	{name: "address moved", most: 2 * time.Second, harmless: true, do: operate("vip", "move", "public", "--no-wait"), undo: nothing},
+	{
+		name: "node drained", most: 3 * time.Second, harmless: true, undo: enable,
+		do: func(a *arena, n *fleet.Node) error { return operate("node", "drain", n.Name, "--no-wait")(a, n) },
+	},
 	{name: "web server dead", most: 3 * time.Second, harmless: true, do: serverDies, undo: serverIsBack},
 	{name: "web server ill", most: 3 * time.Second, harmless: true, do: serverIll(true), undo: serverIll(false)},
 }
@@ -207,6 +212,29 @@ func takeOff(_ *arena, n *fleet.Node) error {
 		return nil // another node has it
 	}
 	return err
+}
+
+// operate types a command. With another node in trouble it may be refused, which is no fault.
+func operate(args ...string) func(*arena, *fleet.Node) error {
+	return func(a *arena, n *fleet.Node) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if _, err := n.Skein(ctx, args...); err != nil {
+			a.say("on %s: skein %s: %v", n.Name, strings.Join(args, " "), err)
+		}
+		return nil
+	}
+}
+
+// enable takes the node into service again, and does not rest until it is.
+func enable(a *arena, n *fleet.Node) error {
+	ctx, cancel := context.WithTimeout(context.Background(), bootPatience)
+	defer cancel()
+	var err error
+	if stage.Until(ctx, func() bool { _, err = n.Skein(ctx, "node", "enable", n.Name); return err == nil }) != nil {
+		return fmt.Errorf("enable %s: %w", n.Name, err)
+	}
+	return nil
 }
 
 func serverDies(a *arena, _ *fleet.Node) error { return a.Servers[1].Close() }
