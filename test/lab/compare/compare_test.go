@@ -60,7 +60,7 @@ func TestEveryFaultIsSurvived(t *testing.T) {
 		t.Skipf("no lab on this machine: %v", enterErr)
 	}
 	o := options{binary: build(t), keep: *keep, overload: 10 * time.Second}
-	for _, name := range []string{"skein", "skein-witness"} {
+	for _, name := range []string{"skein", "skein-witness", "skein-tiebreak"} {
 		t.Run(name, func(t *testing.T) {
 			m, err := makerOf(name)
 			if err != nil {

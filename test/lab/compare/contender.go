@@ -49,6 +49,9 @@ var makers = []maker{
 	{"skein-witness", "skein, two nodes and a witness", func(o options, s *stage.Stage, dir string) (contender, error) {
 		return newSkein(o.binary, s, dir, "balancer", "balancer", "witness")
 	}, versionOfSkein},
+	{"skein-tiebreak", "skein, two nodes, tie-break", func(o options, s *stage.Stage, dir string) (contender, error) {
+		return newTiebreak(o.binary, s, dir)
+	}, versionOfSkein},
 	{"keepalived", "keepalived + haproxy, defaults", func(_ options, s *stage.Stage, dir string) (contender, error) {
 		return newPair(s, dir, usual)
 	}, versionOfPair},

@@ -212,7 +212,11 @@ the load of the machine and for how long it stood still itself.
 		if !slices.ContainsFunc(d.Cells, func(c *cell) bool { return c.Scenario == s.key }) {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s (goal, median / longest: %v)\n", strings.ToUpper(s.title[:1])+s.title[1:], s.goal)
+		fmt.Fprintf(&b, "\n%s (goal, median / longest: %v", strings.ToUpper(s.title[:1])+s.title[1:], s.goal)
+		if d.cell("skein-tiebreak", s.key) != nil && !s.goal.Moves {
+			fmt.Fprintf(&b, "; two hosts with a tie-break: %v", s.goalOf("skein-tiebreak"))
+		}
+		b.WriteString(")\n")
 		fmt.Fprintf(&b, "  %-32s %4s %8s %8s %8s %6s %8s %13s %9s %15s %15s\n",
 			"", "runs", "median", "p95", "longest", "never", "failed", "lost of 25+25", "downloads", "two: med, max", "none: med, max")
 		for _, m := range makers {
@@ -221,10 +225,7 @@ the load of the machine and for how long it stood still itself.
 				continue
 			}
 			f := c.figures()
-			verdict := ""
-			if m.name == "skein" || m.name == "skein-witness" {
-				verdict = s.goal.verdict(f)
-			}
+			verdict := s.goalOf(m.name).verdict(f)
 			fmt.Fprintf(&b, "  %-32s %4d %8.1f %8.1f %8.1f %6d %7.1f%% %13s %8.0f%% %15s %15s  %s\n", m.title, f.Runs, f.Median, f.P95, f.Max, f.Never,
 				100*float64(f.Failed)/float64(max(1, f.Requests)), fmt.Sprintf("%.1f + %.1f", f.Active, f.Idle), 100*float64(f.Downloads)/float64(f.Runs),
 				fmt.Sprintf("%.0f, %.0f", f.TwoMedian, f.TwoMax), fmt.Sprintf("%.0f, %.0f", f.NoneMedian, f.NoneMax), verdict)

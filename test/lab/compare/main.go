@@ -40,7 +40,7 @@ func main() {
 	}
 	var o options
 	var contenders, played string
-	flag.StringVar(&contenders, "contenders", "skein,skein-witness,keepalived,keepalived-tuned", "who plays, in this order")
+	flag.StringVar(&contenders, "contenders", "skein,skein-witness,skein-tiebreak,keepalived,keepalived-tuned", "who plays, in this order")
 	flag.StringVar(&played, "scenarios", "", "what is played, by key; empty: all that are compared (-list names them)")
 	flag.IntVar(&o.runs, "runs", 20, "how often each scenario is played by each contender, those counted that are kept already")
 	flag.StringVar(&o.binary, "binary", "bin/skein", "the skein to test")
@@ -120,7 +120,7 @@ func (o options) due(m maker) (list []*scenario) {
 			if slices.Contains(o.scenarios, s.key) {
 				list = append(list, s)
 			}
-		case s.more && m.name != "skein", m.name == "skein-witness" && !s.pair:
+		case s.more && m.name != "skein", (m.name == "skein-witness" || m.name == "skein-tiebreak") && !s.pair:
 		default:
 			list = append(list, s)
 		}

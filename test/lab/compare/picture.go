@@ -26,6 +26,7 @@ const style = `  <style>
     .band  { fill: #818b98; opacity: .09 }
     .c-skein            { fill: #1a7f37; stroke: #1a7f37 }
     .c-skein-witness    { fill: #0969da; stroke: #0969da }
+    .c-skein-tiebreak   { fill: #8250df; stroke: #8250df }
     .c-keepalived       { fill: #bc4c00; stroke: #bc4c00 }
     .c-keepalived-tuned { fill: #9a6700; stroke: #9a6700 }
     .dot    { fill-opacity: .35; stroke: none }
@@ -37,6 +38,7 @@ const style = `  <style>
       .goal  { stroke: #f0f6fc }
       .c-skein            { fill: #3fb950; stroke: #3fb950 }
       .c-skein-witness    { fill: #4493f8; stroke: #4493f8 }
+      .c-skein-tiebreak   { fill: #ab7df8; stroke: #ab7df8 }
       .c-keepalived       { fill: #f0883e; stroke: #f0883e }
       .c-keepalived-tuned { fill: #d29922; stroke: #d29922 }
     }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,9 +31,23 @@ type scenario struct {
 	two time.Duration
 	// more: beyond what is compared; played by whom it is asked for, and by skein.
 	more bool
-	// pair: of a cluster of two hosts and a witness, too. once: it is long, and played once. by names the only contenders that can; nil: all.
+	// pair: of clusters of two hosts, too. once: it is long, and played once. by names the only contenders that can; nil: all.
 	pair, once bool
 	by         []string
+}
+
+// tiebreakGoal is for two hosts with a tie-break, whatever becomes of one of them.
+var tiebreakGoal = goal{Median: 300 * millisecond, Max: 500 * millisecond}
+
+// goalOf is the goal of one of skein's contenders; the others have none.
+func (s *scenario) goalOf(contender string) goal {
+	switch {
+	case contender == "skein-tiebreak" && !s.goal.Moves:
+		return tiebreakGoal
+	case strings.HasPrefix(contender, "skein"):
+		return s.goal
+	}
+	return goal{}
 }
 
 // goal is what skein has set itself.
@@ -88,7 +103,7 @@ var scenarios = []scenario{
 		key: "return", title: "the old holder is back", goal: goal{Moves: true, Max: 20 * millisecond},
 	},
 	{
-		key: "cable", title: "cable cut, switch port down", goal: goal{Median: 70 * millisecond, Max: 250 * millisecond}, moves: true,
+		key: "cable", title: "cable cut, switch port down", pair: true, goal: goal{Median: 70 * millisecond, Max: 250 * millisecond}, moves: true,
 		do: func(_ context.Context, v *venue, h *lab.Host) error { return v.World.Unplug(h) }, undo: heal,
 	},
 	{

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/internal/lab"
 	"github.com/skeinlb/skein/internal/lab/fleet"
 	"github.com/skeinlb/skein/internal/lab/stage"
@@ -22,6 +23,7 @@ const loopThread = "skein-loop"
 type cluster struct {
 	*fleet.Fleet
 	s     *stage.Stage
+	head  string // of the configuration
 	roles []string
 }
 
@@ -38,6 +40,36 @@ func newSkein(binary string, s *stage.Stage, dir string, roles ...string) (*clus
 		}
 	}
 	return c, nil
+}
+
+// tiebreak is two nodes, of which one alone goes on while it reaches a third host.
+type tiebreak struct{ *cluster }
+
+func newTiebreak(binary string, s *stage.Stage, dir string) (*tiebreak, error) {
+	gateway, err := s.World.AddHost("gateway")
+	if err != nil {
+		return nil, err
+	}
+	c, err := newSkein(binary, s, dir, "balancer", "balancer")
+	if err != nil {
+		return nil, err
+	}
+	c.head = fmt.Sprintf("cluster {\n  pair     = \"tiebreak\"\n  tiebreak = %q\n}\n", gateway.Addr)
+	return &tiebreak{c}, nil
+}
+
+// whole waits until each could do without the other, and the log knows who holds the address.
+func (c *tiebreak) whole(ctx context.Context) error {
+	_, err := c.WaitStatus(ctx, "both nodes of the pair to be well", func(s *api.Status) bool {
+		well := 0
+		for _, n := range s.Nodes {
+			if r := n.Report; r != nil && r.Guard.Fit && r.Guard.Pair != nil && r.Guard.Pair.Reaches && !r.Guard.Pair.Apart && r.Revision.Running == s.Revision.Number {
+				well++
+			}
+		}
+		return well == 2 && s.AsOf.Quorum && len(s.VIPs) == 1 && s.VIPs[0].Placed == s.VIPs[0].Holder && s.VIPs[0].Holder == c.s.Holder()
+	})
+	return err
 }
 
 func versionOfSkein(o options) (version, error) {
@@ -95,7 +127,7 @@ func (c *cluster) boot(ctx context.Context) error {
 	if err := c.Boot(ctx, func(string, string) {}); err != nil {
 		return err
 	}
-	if err := c.Nodes()[0].Apply(ctx, configuration(c.s.Servers), "the lab's configuration"); err != nil {
+	if err := c.Nodes()[0].Apply(ctx, c.head+configuration(c.s.Servers), "the lab's configuration"); err != nil {
 		return err
 	}
 	return stage.Until(ctx, func() bool { return c.s.Holder() != "" })
@@ -180,4 +212,7 @@ func (c *cluster) logs() string {
 	return b.String()
 }
 
-var _ contender = (*cluster)(nil)
+var (
+	_ contender = (*cluster)(nil)
+	_ contender = (*tiebreak)(nil)
+)
