@@ -10,9 +10,12 @@ import (
 // name, and abstract names belong to a network namespace: binding it is also the lock that keeps the guard the only one there.
 const (
 	controlName     = "skein/guard"
-	controlProtocol = 1
+	controlProtocol = Protocol
 	controlMax      = 128 << 10 // bytes in a packet
 )
+
+// Protocol is the version of what agent and guard say to one another. A guard that serves an agent cannot serve a successor with another.
+const Protocol = 1
 
 // toGuard is what an agent says. The first packet is Hello and carries the shared memory's descriptor.
 type toGuard struct {

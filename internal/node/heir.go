@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/vip"
 )
 
 // This file is an agent that is followed by another process on the same host: a new binary, or the same one with another node.hcl.
@@ -38,6 +39,9 @@ const ownImage = "/proc/self/exe"
 
 // errSuccessor is what went wrong with a process that was to follow.
 var errSuccessor = errors.New("the new agent does not take over")
+
+// errGuard says that the guard has to be replaced too, for which the address has to go.
+var errGuard = errors.New("it cannot follow in place")
 
 // startHeir starts binary as this process was started, and returns when it has said that it is ready.
 func startHeir(ctx context.Context, binary string, argv []string) (*heir, error) {
@@ -68,6 +72,9 @@ func startHeir(ctx context.Context, binary string, argv []string) (*heir, error)
 	m, err := h.hear(ctx)
 	if err == nil && m.Ready == nil {
 		err = errors.New("it did not say who it is")
+	}
+	if err == nil && m.Ready.Guard != vip.Protocol {
+		err = fmt.Errorf("%w: %s speaks protocol %d with its guard, and the guard that runs %d", errGuard, m.Ready.Version, m.Ready.Guard, vip.Protocol)
 	}
 	if err != nil {
 		h.kill()

@@ -93,6 +93,8 @@ func upgradeError(err error, node string) error {
 	switch {
 	case errors.Is(err, ErrMoving):
 		hint = "try again when they have ended: `skein vip list` counts them"
+	case errors.Is(err, errGuard):
+		hint = fmt.Sprintf("`skein node drain %s`, then on that host `systemctl restart skein-guard skein`, then `skein node enable %s`", node, node)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, errSuccessor):
 		hint = "put a working binary there, and try again; `skein node show " + node + "` shows what lies there"
 	}

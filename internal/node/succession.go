@@ -76,6 +76,7 @@ type toAgent struct {
 type heirReady struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
+	Guard   int    `json:"guard"` // the protocol that it speaks with a guard
 }
 
 // pair makes the two ends. The second is for the successor.

@@ -1,0 +1,92 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skeinlb/skein/engine"
+)
+
+// What an agent hands over arrives whole and in order at the process that follows it, whose descriptors are others of the same files.
+func TestSocketsGoFromAgentToSuccessor(t *testing.T) {
+	ours, theirs, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := connOf(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []engine.Sockets
+	for i := range 90 { // more than fit a packet
+		s := engine.Sockets{Addr: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.10"), uint16(1000+i))}
+		for range 2 {
+			fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.FDs = append(s.FDs, fd)
+		}
+		defer s.Close()
+		all = append(all, s)
+	}
+	if n := len(packets(all)); n != 2 {
+		t.Errorf("%d packets for 180 descriptors, want 2", n)
+	}
+	h := &heir{conn: ours, ended: make(chan struct{})}
+	given := make(chan error, 1)
+	go func() {
+		given <- h.give(context.Background(), all, take{Loops: 2, Applied: 7, Down: []string{"api/a1"}})
+	}()
+
+	i := &Inheritance{conn: conn}
+	if err := i.Take("v2"); err != nil {
+		t.Fatal(err)
+	}
+	if len(i.sockets) != 90 || i.sockets[89].Addr != all[89].Addr || len(i.sockets[89].FDs) != 2 || i.take.Applied != 7 {
+		t.Errorf("%d sockets, take %+v", len(i.sockets), i.take)
+	}
+	for _, s := range i.sockets {
+		for _, fd := range s.FDs {
+			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Fatalf("descriptor %d: flags %x, %v: it would be inherited further", fd, flags, err)
+			}
+		}
+		s.Close()
+	}
+	i.Refuse(os.ErrPermission)
+	if err := <-given; err == nil {
+		t.Error("a successor that refused was taken for one that serves")
+	}
+}
+
+// What is started and does not speak is an error that says what it was, and leaves no process.
+func TestProcessesThatCannotFollow(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ name, text, want string }{
+		{"missing", "", "no such file"},
+		{"ends", "#!/bin/sh\nexit 7\n", "exit status 7"},
+		{"no program", "not a program", "exec format error"},
+		{"another guard", "#!/bin/bash\nprintf '{\"ready\":{\"version\":\"v9\",\"pid\":1,\"guard\":99}}' >&3\nexec sleep 60\n", "speaks protocol 99"},
+		{"refuses", "#!/bin/bash\nprintf '{\"problem\":\"node.hcl has mistakes\"}' >&3\nexec sleep 60\n", "node.hcl has mistakes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(dir, strings.ReplaceAll(c.name, " ", "-"))
+			if c.text != "" {
+				if err := os.WriteFile(path, []byte(c.text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h, err := startHeir(t.Context(), path, []string{path})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v, %v; want %q", h, err, c.want)
+			}
+		})
+	}
+}
