@@ -142,6 +142,9 @@ func TestTable(t *testing.T) {
 // The picture is well-formed and has a dot for each run.
 func TestPicture(t *testing.T) {
 	d := example()
+	if strings.Contains(d.picture(), "%!") {
+		t.Error("a format is wrong")
+	}
 	dots, p := 0, xml.NewDecoder(strings.NewReader(d.picture()))
 	for {
 		tok, err := p.Token()

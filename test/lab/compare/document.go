@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -156,13 +157,17 @@ func (c *cell) figures() (f figures) {
 	return f
 }
 
-// quantile is the value that a share of the others does not exceed; of an even number the upper middle is the median.
+// quantile is the least of the values that so large a share of them does not exceed; of an even number the upper middle is the median.
 func quantile(values []float64, share float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
 	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
+	n := len(sorted)
+	switch {
+	case n == 0:
+		return 0
+	case share == .5:
+		return sorted[n/2]
+	}
+	return sorted[max(0, int(math.Ceil(share*float64(n)))-1)]
 }
 
 // verdict holds skein's figures against its goal.

@@ -13,7 +13,7 @@ const (
 	left, top     = 292.0, 92.0
 	width         = 560.0
 	strip, gap    = 15.0, 15.0
-	zero, never   = 34.0, 44.0 // room for runs without a failure, and for those that were never served again
+	zero, never   = 64.0, 76.0 // room for runs without a failure, and for those that were never served again
 	lowest, upper = 1.0, 1e4   // ms
 )
 
@@ -79,7 +79,7 @@ func (d *document) picture() string {
 	text := func(x, y float64, class, anchor, s string) {
 		add(`  <text x="%.1f" y="%.1f" class="%s" text-anchor="%s">%s</text>`, x, y, class, anchor, html.EscapeString(s))
 	}
-	total := left + width + 190
+	total := left + width + 256
 	add(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]g %[2]g" width="%[1]g" height="%[2]g" role="img" `+
 		`font-family="ui-sans-serif, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="13">`, total, height+44)
 	add("  <title>For how long clients were not served, by fault and contender</title>")
@@ -92,10 +92,10 @@ func (d *document) picture() string {
 		}
 		add(`  <circle cx="%.1f" cy="46" r="5" class="c-%s"/>`, x+5, m.name)
 		text(x+15, 50, "soft", "start", m.title)
-		x += 42 + 6.1*float64(len(m.title))
+		x += 40 + 6.3*float64(len(m.title))
 	}
-	add(`  <line x1="%.1f" y1="39" x2="%.1f" y2="53" class="goal"/>`, x+3, x+3)
-	text(x+11, 50, "soft", "start", "goal of skein, longest")
+	add(`  <line x1="%[1]g" y1="15" x2="%[1]g" y2="29" class="goal"/>`, left+20)
+	text(left+28, 26, "soft", "start", "goal of skein, longest")
 	for _, tick := range []struct {
 		ms   float64
 		name string
@@ -126,12 +126,15 @@ func (d *document) picture() string {
 				}
 				add(`  <circle cx="%.1f" cy="%.1f" r="3.2" class="dot c-%s"/>`, x, middle+dy, c.Contender)
 			}
+			if g := r.s.goalOf(c.Contender); g.Max > 0 {
+				add(`  <line x1="%.1[1]f" y1="%.1[2]f" x2="%.1[1]f" y2="%.1[3]f" class="goal"/>`, at(ms(g.Max)), middle-7.5, middle+7.5)
+			}
 			words := fmt.Sprintf("%s, %s", span(f.Median), span(f.Max))
 			switch {
 			case f.Never*2 > f.Runs:
 				words = "never"
 			default:
-				add(`  <line x1="%[1].1f" y1="%[2].1f" x2="%[1].1f" y2="%[3].1f" class="middle c-%[4]s"/>`, at(f.Median), middle-6.5, middle+6.5, c.Contender)
+				add(`  <line x1="%.1[1]f" y1="%.1[2]f" x2="%.1[1]f" y2="%.1[3]f" class="middle c-%[4]s"/>`, at(f.Median), middle-6.5, middle+6.5, c.Contender)
 				if f.Never > 0 {
 					words = span(f.Median) + ", never"
 				}
@@ -140,9 +143,6 @@ func (d *document) picture() string {
 				words += ", two holders"
 			}
 			text(left+width+14, middle+4, "soft", "start", fmt.Sprintf("%s; %.0f", words, f.Active+f.Idle))
-		}
-		if g := r.s.goal; g.Max > 0 {
-			add(`  <line x1="%[1].1f" y1="%[2].1f" x2="%[1].1f" y2="%[3].1f" class="goal"/>`, at(ms(g.Max)), y-1, y+tall+1)
 		}
 		y += tall + gap
 	}
