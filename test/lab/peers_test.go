@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skeinlb/skein/api/client"
 	"github.com/skeinlb/skein/internal/lab"
+	"github.com/skeinlb/skein/internal/lab/fleet"
 )
 
 // nobody runs PostgreSQL, which refuses to run as root.
@@ -60,7 +62,10 @@ func TestRealPeersSeeTheFailover(t *testing.T) {
 		wrk <- out
 		return err
 	})
-	n, since := s.holding(), time.Now()
+	n := s.holding()
+	served := s.answered(n)
+	s.until("wrk is under way", func() bool { return s.answered(n) > served+1000 })
+	since := time.Now()
 	s.must(n.Kill())
 	s.until("another node holds the address", func() bool { h := s.holder(); return h != "" && h != n.Name })
 	o := s.settled(since)
@@ -84,6 +89,19 @@ func TestRealPeersSeeTheFailover(t *testing.T) {
 	if k, d := s.watch.TwoHolders(since); k > 0 {
 		t.Errorf("two nodes answered for the address in %d samples over %v", k, d)
 	}
+}
+
+// answered is how many requests the servers have been sent, as a node has heard from all.
+func (s *stage) answered(n *fleet.Node) (sum uint64) {
+	s.t.Helper()
+	c := client.New(n.Socket())
+	defer c.Close()
+	list, err := c.Servers(s.ctx)
+	s.must(err)
+	for _, srv := range list.Servers {
+		sum += srv.Requests
+	}
+	return sum
 }
 
 // find returns the paths of programs, also of those that Debian keeps out of PATH.
