@@ -41,6 +41,7 @@ type Program struct {
 
 // FailedUpgrade is an upgrade after which the former binary went on.
 type FailedUpgrade struct {
+	PID     int       `json:"pid"` // of the process that was to follow
 	Version string    `json:"version"`
 	Why     string    `json:"why"`
 	At      time.Time `json:"at"`

@@ -349,7 +349,7 @@ func (n *Node) Upgrade(_ context.Context, drain time.Duration) (api.Successor, e
 	next := api.Successor{Node: n.name, From: cmp.Or(w.Version, programVersion), To: p.Version, PID: w.PID + 1, DrainSeconds: drain.Seconds()}
 	n.Set(func(w *World) {
 		if w.PID, w.Failed = next.PID, nil; w.Breaks != "" {
-			w.PID, w.Failed = next.PID+1, &api.FailedUpgrade{Version: next.To, Why: w.Breaks, At: time.Now()}
+			w.PID, w.Failed = next.PID+1, &api.FailedUpgrade{PID: next.PID, Version: next.To, Why: w.Breaks, At: time.Now()}
 		} else {
 			w.Version = next.To
 		}

@@ -63,17 +63,23 @@ func (c *cli) upgradeNode(ctx context.Context, name string, drain time.Duration)
 		return nil, err
 	}
 	err = c.untilNode(ctx, name, "has not been followed by process "+fmt.Sprint(next.PID), func(_ *api.Status, n *api.NodeStatus) (bool, error) {
-		r := n.Report
-		if r == nil {
-			return false, nil
-		}
-		if f := r.Program.Failed; f != nil && r.PID != next.PID {
-			return false, failf("mend the cause, then `skein node upgrade "+name+"` again",
-				"%s was not upgraded to %s, and %s went on without losing anything: %s", name, f.Version, r.Version, f.Why)
-		}
-		return r.PID == next.PID, nil
+		return followed(n, next.PID)
 	})
 	return next, err
+}
+
+// followed is whether the process pid has taken over on a node, or an error when it never will. The node may still report an attempt before
+// this one that failed.
+func followed(n *api.NodeStatus, pid int) (bool, error) {
+	r := n.Report
+	if r == nil {
+		return false, nil
+	}
+	if f := r.Program.Failed; f != nil && f.PID == pid {
+		return false, failf("mend the cause, then `skein node upgrade "+n.Name+"` again",
+			"%s was not upgraded to %s, and %s went on without losing anything: %s", n.Name, f.Version, r.Version, f.Why)
+	}
+	return r.PID == pid, nil
 }
 
 // untilNode asks for a node until done says that it is as wanted, or that it never will be. A node that does not answer meanwhile is

@@ -227,7 +227,7 @@ func (n *Node) handOn(ctx context.Context, h *heir, end func()) (*heir, error) {
 	}
 	h.kill()
 	n.log.Error("the new agent failed; this binary goes on", "version", h.version, "why", err)
-	t.Failed = &failedUpgrade{Version: h.version, Why: err.Error(), At: time.Now()}
+	t.Failed = &failedUpgrade{PID: h.pid, Version: h.version, Why: err.Error(), At: time.Now()}
 	own, err := startHeir(ctx, ownImage, append([]string{n.program}, os.Args[1:]...))
 	if err != nil {
 		return nil, err

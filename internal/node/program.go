@@ -84,7 +84,7 @@ func failedUpgradeOf(i *Inheritance) *api.FailedUpgrade {
 		return nil
 	}
 	f := i.take.Failed
-	return &api.FailedUpgrade{Version: f.Version, Why: f.Why, At: f.At}
+	return &api.FailedUpgrade{PID: f.PID, Version: f.Version, Why: f.Why, At: f.At}
 }
 
 // upgradeError says what to do about an upgrade that was refused.

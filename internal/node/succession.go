@@ -61,6 +61,7 @@ type take struct {
 
 // failedUpgrade is an attempt to follow the agent that came to nothing.
 type failedUpgrade struct {
+	PID     int       `json:"pid"`
 	Version string    `json:"version"`
 	Why     string    `json:"why"`
 	At      time.Time `json:"at"`
