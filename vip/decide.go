@@ -175,13 +175,14 @@ func (m *machine) keep(now int64, i int) {
 		v.refreshAt = now + refreshEvery
 		m.do(actRefresh, i)
 	}
+	v.announceAt = min(v.announceAt, now+m.announceGap())
 	if now >= v.announceAt {
 		m.do(actAnnounce, i)
 		at := v.announceAt
 		if v.announceN++; v.announceN < len(announcements) {
 			at += announcements[v.announceN] - announcements[v.announceN-1]
 		} else {
-			at += announceEvery
+			at += m.announceGap()
 		}
 		if at <= now {
 			at = now + retryEvery

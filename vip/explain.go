@@ -71,6 +71,8 @@ func (m *machine) explain(now int64, i int) []string {
 	}
 	if t := &v.try; t.askAt > 0 || t.left > 0 {
 		say("%s", m.trying(now, i))
+	} else if m.pair.on && !v.held && m.peers[0].suspect && !m.pair.reaches {
+		say("%s is not heard, and the tie-break does not answer: nothing is taken", m.peers[0].name)
 	}
 	for _, p := range m.peers {
 		if p.ever && !p.suspect && p.claims[i].flags&entryHeld != 0 {
@@ -117,7 +119,10 @@ func (m *machine) text(r refusal, i int) string {
 	case outranked:
 		return "the other node claims it, and has the lower MAC"
 	case hearsNobody:
-		if m.pair.on {
+		switch {
+		case m.pair.on && m.pair.reaches:
+			return "the other node of the pair is not heard, so the address has to be taken"
+		case m.pair.on:
 			return "the other node of the pair is not heard, and the tie-break does not vouch for it"
 		}
 		return "no majority of voters is heard"

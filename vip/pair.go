@@ -61,6 +61,7 @@ const (
 	coldDelay = int64(time.Second)
 	coldRetry = 2 * int64(time.Second)
 	leftWait  = 100 * ms // for the leader, if there is one, to place what the other node has left
+	apartSays = int64(time.Second)
 )
 
 // pairing is the machine's part of it.
@@ -274,7 +275,7 @@ func (m *machine) attempt(now int64, i int) {
 		v.try = attempt{}
 		return
 	}
-	generation := max(v.known.Generation, m.pair.former) + 1
+	generation := m.nextGeneration(v)
 	if m.pair.saved < generation && m.pair.saving < generation && now-m.pair.savedAt > claimBusy {
 		m.pair.saving, m.pair.savedAt = generation, now
 		m.out = append(m.out, action{kind: actSave})
@@ -313,6 +314,9 @@ func (m *machine) attempt(now int64, i int) {
 	m.learn(v, v.taken.Epoch, m.self, false)
 	m.chatty = true
 }
+
+// nextGeneration is the one at which this node would take a VIP: above what anybody has told of, and above its own former lives.
+func (m *machine) nextGeneration(v *vip) uint64 { return max(v.known.Generation, m.pair.former) + 1 }
 
 // couldTake is whether this node could hold the VIP if it had it.
 func (m *machine) couldTake(now int64, v *vip) bool {
@@ -369,6 +373,15 @@ func (m *machine) answered(now int64, i int) {
 	v.try.next = v.try.askAt
 }
 
+// announceGap is how long a holder is silent on the wire. Of two that do not hear each other, both may hold, and if they share a segment
+// again while heartbeats are still cut, an announcement is what tells one of them.
+func (m *machine) announceGap() int64 {
+	if m.pair.on && m.peers[0].suspect {
+		return apartSays
+	}
+	return announceEvery
+}
+
 // yieldsTo is whether this node lets go of VIP i, since the other one claims it and cannot be heard to say at what epoch: the lower
 // MAC keeps it. Whoever is not the other node is a stranger, and not yielded to.
 func (m *machine) yieldsTo(i int, mac [6]byte) bool {
@@ -397,6 +410,8 @@ func (m *machine) trying(now int64, i int) string {
 	v := m.vips[i]
 	other := m.peers[0].name
 	switch t := &v.try; {
+	case m.pair.problem != "" && m.pair.saved < m.nextGeneration(v):
+		return fmt.Sprintf("generation %d is not on the disk, and it is not taken before that: %s", m.nextGeneration(v), m.pair.problem)
 	case t.left > 0:
 		return other + " has left it: it is taken unless it is placed"
 	case m.cold(v):

@@ -18,8 +18,11 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 // commands, ----, and what the machine then did; times are milliseconds since the start.
 //
 //	start [norealtime] [witness] [links=N]   a new guard; its silence is over unless "young" is given
+//	start pair=tiebreak|available [disk=N]   one of two, n1 and n2, without a third voter; generation N is on its disk
+//	tie up|down                      from now on the tie-break answers, or does not
+//	disk full|well                   from now on the generation can't be written, or can
 //	agent up|hung|down               fit [why not]        interface up|down
-//	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index); with drain it is a planned move
+//	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index, or generation.index); with drain it is a planned move
 //	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked, agent fit
 //	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
 //	chat DURATION NODE [WORD..]      advance, while NODE answers every heartbeat of ours like that; several with +
@@ -31,7 +34,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 //	profile                          which one, and why
 //	links                            how the peers are heard
 //	broken WHY                       the kernel does not take the address
-//	foreign MAC                      somebody claims the address
+//	foreign MAC                      somebody claims the address; of a pair, n1 has MAC 5 and n2 MAC 2
 //	lost                             the address was taken off the link by somebody else
 //	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
 //	explain                          state
@@ -103,6 +106,8 @@ type script struct {
 	echoed map[string]uint64
 	rtt    int64
 	deaf   [MaxLinks]map[string]bool // by link: whom it does not deliver
+	tie    bool                      // the tie-break answers
+	full   bool                      // the disk
 }
 
 func (s *script) say(format string, args ...any) {
@@ -130,16 +135,33 @@ func (s *script) command(f []string) {
 		}
 		s.m = newMachine(begin, 4711, !slices.Contains(f, "norealtime"))
 		also := make([]netip.AddrPort, 0, MaxLinks)
+		var pair *Pair
 		for _, w := range f {
 			if n, ok := strings.CutPrefix(w, "links="); ok {
 				also = also[:n[0]-'1']
+			}
+			if mode, ok := strings.CutPrefix(w, "pair="); ok {
+				pair = &Pair{Available: mode == "available", Tiebreak: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, File: "pair.json"}
+			}
+			if n, ok := strings.CutPrefix(w, "disk="); ok {
+				s.m.remembered(uint64(n[0]-'0'), true, "")
 			}
 		}
 		s.setup = Setup{Self: "n1", Also: also, SelfVoter: true, Witness: slices.Contains(f, "witness"),
 			Peers: []Peer{{Name: "n2", Voter: true, Also: also}, {Name: "n3", Voter: true, Also: also}},
 			VIPs:  []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
+		if s.tie = true; pair != nil {
+			s.setup.Pair, s.setup.Peers = pair, s.setup.Peers[:1]
+		}
 		s.m.configure(s.now, &s.setup)
+		if pair != nil {
+			s.m.mac, s.m.vips[0].mac = nodeMAC('5'), nodeMAC('5')
+		}
 		s.m.link(s.now, 0, true, "")
+	case "tie":
+		s.tie = f[1] == "up"
+	case "disk":
+		s.full = f[1] == "full"
 	case "agent":
 		m.deserted = f[1] == "down"
 		m.local(s.now, f[1] == "up", f[1] == "up", "")
@@ -148,9 +170,7 @@ func (s *script) command(f []string) {
 	case "interface":
 		m.link(s.now, 0, f[1] == "up", "")
 	case "place":
-		var index uint64
-		fmt.Sscan(f[2], &index)
-		s.setup.Placements = []Placement{{VIP: "public", Node: f[1], Epoch: Epoch{1, index}, First: slices.Contains(f, "first")}}
+		s.setup.Placements = []Placement{{VIP: "public", Node: f[1], Epoch: s.epoch(f[2]), First: slices.Contains(f, "first")}}
 		if drain, ok := strings.CutPrefix(f[len(f)-1], "drain="); ok {
 			s.setup.Placements[0].Drain = time.Duration(s.duration(drain))
 		}
@@ -196,7 +216,7 @@ func (s *script) command(f []string) {
 	case "broken":
 		m.broken(s.now, 0, strings.Join(f[1:], " "))
 	case "foreign":
-		m.foreign(s.now, 0, netip.MustParseAddr("192.0.2.10"), [6]byte{2, 0, 0, 0, 0, f[1][0]})
+		m.foreign(s.now, 0, netip.MustParseAddr("192.0.2.10"), nodeMAC(f[1][0]))
 	case "lost":
 		m.lost(s.now, 0)
 	case "drained":
@@ -221,6 +241,9 @@ func (s *script) hear(f []string) {
 	p := s.m.peers[s.m.peerIndex(idOf(node))]
 	msg := &message{from: idOf(node), to: idOf("n1"), echoBoot: 4711, echoSeq: p.seqOut, interval: s.m.prof.interval, promise: s.m.prof.promise, flags: flagAgent | flagFit}
 	e := entry{vip: vipKey("public")}
+	if s.setup.Pair != nil {
+		e.mac, msg.mac = nodeMAC(node[1]), nodeMAC(node[1])
+	}
 	for i := 1; i < len(f); i++ {
 		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted, "planned": entryPlanned, "parked": entryParked}
 		flags := map[string]msgFlags{"orphan": flagOrphan, "resigned": flagResigned, "answer": flagAnswer}
@@ -248,10 +271,7 @@ func (s *script) hear(f []string) {
 			e.node = idOf(f[i+1])
 			i++
 		default:
-			e.epoch.Generation = 1
-			if _, err := fmt.Sscan(w, &e.epoch.Index); err != nil {
-				s.t.Fatalf("word %q", w)
-			}
+			e.epoch = s.epoch(w)
 		}
 	}
 	if e.epoch.Index != 0 {
@@ -271,6 +291,21 @@ func (s *script) hear(f []string) {
 		first = false
 	}
 }
+
+// epoch reads an index of generation 1, or GENERATION.INDEX.
+func (s *script) epoch(w string) Epoch {
+	e := Epoch{Generation: 1}
+	into := []any{&e.Index}
+	if strings.Contains(w, ".") {
+		into = []any{&e.Generation, &e.Index}
+	}
+	if _, err := fmt.Sscan(strings.Replace(w, ".", " ", 1), into...); err != nil {
+		s.t.Fatalf("epoch %q: %v", w, err)
+	}
+	return e
+}
+
+func nodeMAC(last byte) [6]byte { return [6]byte{2, 0, 0, 0, 0, last} }
 
 // advance serves the machine's ticks. A peer that chats answers each of our messages half a millisecond later.
 func (s *script) advance(d int64) {
@@ -322,6 +357,18 @@ func (s *script) act() {
 			}
 			s.gated = true
 		case actRefresh, actReport:
+		case actPing:
+			if s.tie {
+				s.m.reached(s.now, 0, s.now)
+			}
+		case actSave:
+			if s.full {
+				s.say("generation %d can't be written", s.m.pair.saving)
+				s.m.remembered(0, false, "no space left on device")
+				continue
+			}
+			s.say("write generation %d", s.m.pair.saving)
+			s.m.remembered(s.m.pair.saving, false, "")
 		case actPark:
 			if m := s.m.vips[0].park; m.since == s.now {
 				s.say("park, for %v at most", span(m.until-s.now))
@@ -355,7 +402,11 @@ func describe(m *machine, msg *message) string {
 		if e.epoch == (Epoch{}) {
 			continue
 		}
-		w = append(w, fmt.Sprintf("| %d on %s", e.epoch.Index, m.nameOf(e.node)))
+		epoch := fmt.Sprint(e.epoch.Index)
+		if m.pair.on {
+			epoch = e.epoch.String()
+		}
+		w = append(w, fmt.Sprintf("| %s on %s", epoch, m.nameOf(e.node)))
 		for i, name := range []string{"want", "held", "released", "granted", "planned", "parked", "unable"} {
 			if e.flags&(1<<i) != 0 {
 				w = append(w, name)
