@@ -8,7 +8,9 @@ import (
 
 // Only the failure of the process that was started for this upgrade ends the wait for it: the node reports the last one's until then.
 func TestFollowed(t *testing.T) {
-	failed := func(pid int) *api.FailedUpgrade { return &api.FailedUpgrade{PID: pid, Version: "v2", Why: "too many open files"} }
+	failed := func(pid int) *api.FailedUpgrade {
+		return &api.FailedUpgrade{PID: pid, Version: "v2", Why: "too many open files"}
+	}
 	for _, c := range []struct {
 		name    string
 		runs    int
