@@ -263,30 +263,58 @@ type operator struct {
 	api  *client.Client
 }
 
-// apply applies a text and waits until every node runs it.
+// apply sends a text to a node and returns its revision once every node runs it. When an election leaves open whether it was taken, it looks
+// and sends it again, as an operator does.
 func (s *stage) apply(o *operator, basedOn uint64, text string) (revision uint64) {
+	s.t.Helper()
+	s.insist(o, func(ctx context.Context, again bool) error {
+		if again {
+			if doc, err := o.api.Config(ctx); err != nil {
+				return err
+			} else if doc.Text == text {
+				basedOn = doc.Revision.Number // it was: once more, to hear of every node
+			}
+		}
+		return o.api.Apply(ctx, api.ApplyRequest{File: "site.hcl", Text: text, BasedOn: &basedOn}, func(e api.ApplyEvent) {
+			if e.Node != nil && !e.Node.OK {
+				s.t.Errorf("%s does not run the new configuration: %s", e.Node.Node, e.Node.Error)
+			}
+			if e.Done != nil {
+				revision = e.Done.Revision
+			}
+		})
+	}, text)
+	return revision
+}
+
+// insist does what may be done twice until it is known to be done.
+func (s *stage) insist(o *operator, do func(_ context.Context, again bool) error, what string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	var done *api.ApplyDone
-	err := o.api.Apply(ctx, api.ApplyRequest{File: "site.hcl", Text: text, BasedOn: &basedOn}, func(e api.ApplyEvent) {
-		if e.Node != nil && !e.Node.OK {
-			s.t.Errorf("%s does not run the new configuration: %s", e.Node.Node, e.Node.Error)
+	for again := false; ; again = true {
+		err := do(ctx, again)
+		if err == nil {
+			return
 		}
-		if e.Done != nil {
-			done = e.Done
-		}
-	})
-	if err != nil {
 		var refusal *api.Error
-		if errors.As(err, &refusal) {
+		if !errors.As(err, &refusal) {
+			s.t.Fatalf("at %s: %v\n%s", o.node.Name, err, what)
+		}
+		leaderless := refusal.Code == api.CodeUnknownOutcome || refusal.Code == api.CodeNoQuorum
+		if !leaderless && !(again && refusal.Code == api.CodeStaleRevision) {
 			for _, d := range refusal.Diagnostics {
 				s.t.Logf("%+v", d)
 			}
+			s.t.Fatalf("at %s: %v\n%s", o.node.Name, err, what)
 		}
-		s.t.Fatalf("apply at %s: %v\n%s", o.node.Name, err, text)
+		s.t.Logf("at %s, again: %v", o.node.Name, err)
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("still not after %v at %s: %v\n%s", patience, o.node.Name, err, what)
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return done.Revision
 }
 
 // refused sends a text that must not be taken.
@@ -304,8 +332,6 @@ func (s *stage) refused(o *operator, basedOn uint64, text string, want api.Code)
 // set sets something of a server.
 func (s *stage) set(o *operator, set setting) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
-	defer cancel()
 	var req api.ServerRequest
 	if set.State != "" {
 		req.State = &set.State
@@ -313,9 +339,10 @@ func (s *stage) set(o *operator, set setting) {
 	if set.Weight >= 0 {
 		req.Weight = &set.Weight
 	}
-	if _, err := o.api.SetServer(ctx, set.Backend, set.Server, req); err != nil {
-		s.t.Fatalf("set %+v at %s: %v", set, o.node.Name, err)
-	}
+	s.insist(o, func(ctx context.Context, _ bool) error {
+		_, err := o.api.SetServer(ctx, set.Backend, set.Server, req)
+		return err
+	}, fmt.Sprintf("set %+v", set))
 }
 
 // inForce asks a node which site it serves, and whether routes of its own are there exactly if they should be.
