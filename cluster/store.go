@@ -38,6 +38,7 @@ type store struct {
 	size        uint64                // bytes of all entries
 	recent      [recentLogs]*raft.Log // the newest entries, by index modulo; what raft sends and applies is nearly always here
 	staged      uint64                // the commit index that goes with the next entries
+	terms       terms                 // that go with the next write
 }
 
 var (
@@ -125,8 +126,6 @@ func (s *store) prepare() error {
 	})
 }
 
-func (s *store) close() error { return s.db.Close() }
-
 // update runs one write transaction, unless the disk has failed before; when it fails now, it was the last one.
 func (s *store) update(what string, f func(*bolt.Tx) error) error {
 	if err := s.disk.refused(); err != nil {
@@ -183,7 +182,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		return nil
 	}
 	s.mu.Lock()
-	last, staged := s.last, s.staged
+	last, staged, wait := s.last, s.staged, s.terms
 	s.mu.Unlock()
 
 	var size int
@@ -201,8 +200,8 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 				return err
 			}
 		}
-		if staged == 0 {
-			return nil
+		if err := wait.put(tx.Bucket(bucketStable)); err != nil || staged == 0 {
+			return err
 		}
 		return tx.Bucket(bucketStable).Put(keyCommit, encodeValue(keyCommit, binary.BigEndian.AppendUint64(nil, min(staged, last))))
 	})
@@ -215,6 +214,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		s.first = logs[0].Index
 	}
 	s.size += uint64(size)
+	s.terms.written(wait)
 	for _, l := range logs {
 		s.recent[l.Index%recentLogs] = nil
 		if len(l.Data) <= recentMax {
@@ -307,46 +307,6 @@ func (s *store) commitIndex() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return min(v, s.last), err
-}
-
-func (s *store) Set(key, val []byte) error {
-	return s.update("write the vote", func(tx *bolt.Tx) error { return tx.Bucket(bucketStable).Put(key, encodeValue(key, val)) })
-}
-
-func (s *store) Get(key []byte) ([]byte, error) {
-	var out []byte
-	err := s.db.View(func(tx *bolt.Tx) error {
-		v := tx.Bucket(bucketStable).Get(key)
-		if v == nil {
-			return errStoreKey
-		}
-		v, err := decodeValue(key, v)
-		out = append(out, v...)
-		return err
-	})
-	return out, err
-}
-
-// SetUint64 writes a number: a term. raft panics when the current term cannot be written, so a failed disk is not reported here.
-// That is safe: this node no longer votes (Set fails), stores nothing (StoreLogs fails) and is about to stop raft, and a term by
-// itself promises nothing to anybody.
-func (s *store) SetUint64(key []byte, val uint64) error {
-	err := s.Set(key, binary.BigEndian.AppendUint64(nil, val))
-	if err != nil && string(key) == "CurrentTerm" {
-		return nil
-	}
-	return err
-}
-
-func (s *store) GetUint64(key []byte) (uint64, error) {
-	v, err := s.Get(key)
-	if err != nil {
-		return 0, err
-	}
-	if len(v) != 8 {
-		return 0, fmt.Errorf("%s: %d bytes where a number was expected", key, len(v))
-	}
-	return binary.BigEndian.Uint64(v), nil
 }
 
 func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 0, 8), i) }
