@@ -1,23 +1,17 @@
 package api
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/internal/golden"
 	"github.com/skeinlb/skein/state"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the expected output of transcripts anew")
 
 // shop is the configuration that every transcript starts with.
 const shop = `
@@ -39,32 +33,13 @@ backend "shop" {
 
 // TestWhatTheFactsMean reads testdata/summarize/*.txt: facts, "----", what Summarize makes of them.
 func TestWhatTheFactsMean(t *testing.T) {
-	files, err := filepath.Glob("testdata/summarize/*.txt")
-	if err != nil || len(files) < 10 {
-		t.Fatalf("%d transcripts: %v", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in, want, ok := strings.Cut(string(b), "----\n")
-			if !ok {
-				t.Fatalf("%s has no ----", file)
-			}
-			got := verdictText(Summarize(readFacts(t, in)))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(in+"----\n"+got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(want, got); d != "" {
-				t.Errorf("%s (-want +got):\n%s", file, d)
-			}
-		})
-	}
+	golden.Each(t, "testdata/summarize/*.txt", 10, func(t *testing.T, text string) string {
+		in, _, ok := strings.Cut(text, "----\n")
+		if !ok {
+			t.Fatal("it has no ----")
+		}
+		return in + "----\n" + verdictText(Summarize(readFacts(t, in)))
+	})
 }
 
 func verdictText(s Status) string {

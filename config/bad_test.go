@@ -2,15 +2,14 @@ package config
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write what is got into the files of testdata")
+	"github.com/skeinlb/skein/internal/golden"
+)
 
 const divider = "----------\n"
 
@@ -19,14 +18,14 @@ const divider = "----------\n"
 func TestBadFileIsExplained(t *testing.T) {
 	for _, path := range glob(t, "testdata/bad/*.txt", 40) {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			src, want, got := readCase(t, path), "", bytes.Buffer{}
-			src, want, _ = strings.Cut(src, divider)
+			var got bytes.Buffer
+			src, _, _ := strings.Cut(readCase(t, path), divider)
 			diags := parseAny(t, filepath.Base(path), []byte(src))
 			if len(diags) == 0 {
 				t.Error("nothing was found")
 			}
 			diags.Print(&got, false)
-			compare(t, path, src, want, got.String())
+			golden.File(t, path, src+divider+got.String())
 		})
 	}
 }
@@ -91,18 +90,4 @@ func readCase(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-func compare(t *testing.T, path, input, want, got string) {
-	t.Helper()
-	if got == want {
-		return
-	}
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(input+divider+got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	t.Errorf("%s: got\n%s\nwant\n%s", path, got, want)
 }

@@ -8,18 +8,20 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skeinlb/skein/internal/golden"
 )
 
 // Each file of testdata/format is a file, a divider, and its canonical form.
 func TestFormat(t *testing.T) {
 	for _, path := range glob(t, "testdata/format/*.txt", 3) {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			src, want, _ := strings.Cut(readCase(t, path), divider)
+			src, _, _ := strings.Cut(readCase(t, path), divider)
 			got, diags := Format("edge.hcl", []byte(src))
 			if len(diags) > 0 {
 				t.Fatal(diags)
 			}
-			compare(t, path, src, want, string(got))
+			golden.File(t, path, src+divider+string(got))
 			checkFormat(t, []byte(src))
 		})
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skeinlb/skein/internal/golden"
 )
 
 // Each file of testdata/good is a configuration that is right; the file beside it with the ending .dump says how it was
@@ -29,16 +30,7 @@ func TestGoodFileIsUnderstood(t *testing.T) {
 			if !bytes.Equal(c.Text, src) {
 				t.Error("Text is not the source")
 			}
-			golden := strings.TrimSuffix(path, ".hcl") + ".dump"
-			got := dump(c)
-			if *rewrite {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(readCase(t, golden), got); diff != "" {
-				t.Errorf("understood differently (-want +got):\n%s", diff)
-			}
+			golden.File(t, strings.TrimSuffix(path, ".hcl")+".dump", dump(c))
 		})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -18,9 +17,8 @@ import (
 
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/internal/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the access log's lines into testdata")
 
 // withLog adds an access log to a configuration.
 func withLog(text, format, path string) string {
@@ -241,22 +239,7 @@ func TestEveryEndHasOneCauseAndOneLine(t *testing.T) {
 		}
 		got.WriteByte('\n')
 	}
-	golden := "testdata/ends.txt"
-	if *rewrite {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	is := strings.Split(got.String(), "\n")
-	for i, line := range strings.Split(string(want), "\n") {
-		if i >= len(is) || is[i] != line {
-			t.Fatalf("line %d of %s is\n%s\nand not\n%s", i+1, golden, line, strings.Join(is[min(i, len(is)):min(i+1, len(is))], ""))
-		}
-	}
+	golden.File(t, "testdata/ends.txt", got.String())
 }
 
 func TestAFrontendCanBeKeptOutOfTheLog(t *testing.T) {

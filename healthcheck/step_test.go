@@ -1,16 +1,13 @@
 package healthcheck
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-)
 
-var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts in testdata with what the machine does now")
+	"github.com/skeinlb/skein/internal/golden"
+)
 
 // TestTranscripts replays testdata/*.txt: a block of commands, "----", and what the machine says to each. The commands:
 //
@@ -18,31 +15,13 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts in testdata w
 //	good, bad                       the result of a probe
 //	failed                          a connection failure seen by traffic
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := replay(string(want))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(want) {
-				t.Errorf("%s: the machine says\n%s\nwant\n%s", file, got, want)
-			}
-		})
-	}
+	golden.Each(t, "testdata/*.txt", 1, func(t *testing.T, text string) string {
+		got, err := replay(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	})
 }
 
 // replay returns the transcript with every answer computed anew.

@@ -2,81 +2,24 @@ package state
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skeinlb/skein/internal/golden"
 )
 
-var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts with what the machine says now")
-
 // TestTranscripts replays testdata/*.txt: a command, the lines that belong to it, "----", what came of it, an empty line.
-// Regenerate with -rewrite, and commit only what you understand.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("no transcripts")
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			src, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := &script{t: t, m: New()}
-			var out strings.Builder
-			for _, block := range strings.Split(strings.TrimRight(string(src), "\n"), "\n\n") {
-				said, _, isCommand := strings.Cut(block+"\n", "----\n")
-				out.WriteString(strings.TrimRight(said, "\n") + "\n")
-				if isCommand {
-					var words []string
-					var text strings.Builder
-					for line := range strings.Lines(said) {
-						switch {
-						case strings.HasPrefix(line, "#"):
-						case words == nil:
-							words = strings.Fields(line)
-						default:
-							text.WriteString(line)
-						}
-					}
-					out.WriteString("----\n" + s.run(words, text.String()))
-				}
-				out.WriteString("\n")
-			}
-			got := strings.TrimRight(out.String(), "\n") + "\n"
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(src) {
-				t.Errorf("%s says something else now:\n%s", file, diff(string(src), got))
-			}
-		})
-	}
-}
-
-func diff(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			line := func(l []string) string {
-				if i < len(l) {
-					return l[i]
-				}
-				return "(end)"
-			}
-			return fmt.Sprintf("line %d: got  %s\n         want %s", i+1, line(g), line(w))
-		}
-	}
-	return "(no difference)"
+	golden.Each(t, "testdata/*.txt", 5, func(t *testing.T, text string) string {
+		s := &script{t: t, m: New()}
+		return golden.Blocks(text, func(command, rest string) string { return s.run(strings.Fields(command), rest) })
+	})
 }
 
 // script is one machine and the language of the transcripts, one case a verb.

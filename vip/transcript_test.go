@@ -1,18 +1,15 @@
 package vip
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write what the machine did into testdata/*.txt; commit it only when you understand it")
+	"github.com/skeinlb/skein/internal/golden"
+)
 
 // TestTranscripts plays testdata/*.txt against one machine, n1 of three voters n1, n2, n3, with one VIP "public". A block is
 // commands, ----, and what the machine then did; times are milliseconds since the start.
@@ -39,26 +36,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine did into testd
 //	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
 //	explain                          state
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
-			b, err := os.ReadFile(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := playTranscript(t, string(b))
-			if *rewrite {
-				if err := os.WriteFile(f, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(b) {
-				t.Errorf("%s differs; run with -rewrite and look at the difference:\n%s", f, got)
-			}
-		})
-	}
+	golden.Each(t, "testdata/*.txt", 20, playTranscript)
 }
 
 func playTranscript(t *testing.T, text string) string {

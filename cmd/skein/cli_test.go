@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -17,14 +16,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
-
 	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/api/apitest"
 	"github.com/skeinlb/skein/api/client"
+	"github.com/skeinlb/skein/internal/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the expected output of transcripts and docs/commands.md anew")
 
 func TestMain(m *testing.M) {
 	time.Local = time.UTC // transcripts show times
@@ -97,15 +93,7 @@ func runTranscript(t *testing.T, path string) {
 	if block {
 		t.Fatalf("%s: the last ---- is missing", path)
 	}
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if d := gocmp.Diff(string(b), got.String()); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
+	golden.File(t, path, got.String())
 }
 
 // world is a cluster and a terminal.

@@ -2,14 +2,14 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"github.com/skeinlb/skein/internal/golden"
 )
 
 const referenceHead = `# Commands
@@ -80,20 +80,7 @@ func TestReferenceIsCurrent(t *testing.T) {
 	if used != len(examples) {
 		t.Errorf("%d of %d examples belong to a command", used, len(examples))
 	}
-	got := b.String()
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("docs/commands.md is not current; `go test ./cmd/skein -run Reference -rewrite` mends it (-page +commands):\n%s", d)
-	}
+	golden.File(t, path, b.String())
 }
 
 // describe writes cmd and what is below it, and returns how many of them had examples.

@@ -3,9 +3,7 @@ package accesslog
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,9 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/internal/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write what the lines are into testdata")
 
 // noon is when every entry of these tests began.
 var noon = time.Date(2026, 2, 6, 12, 14, 14, 655_432_987, time.Local).UnixNano()
@@ -82,19 +79,7 @@ func TestLines(t *testing.T) {
 		e.Client = netip.MustParseAddrPort("[2001:db8::7]:33317")
 		e.Request, e.Response = -1, -1
 	})
-	golden := "testdata/lines.txt"
-	if *rewrite {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("lines have changed:\n%s\nwant:\n%s", got.String(), want)
-	}
+	golden.File(t, "testdata/lines.txt", got.String())
 }
 
 func settings(f config.LogFormat, to string, headers ...string) *Settings {

@@ -1,13 +1,12 @@
 package h1
 
 import (
-	"flag"
 	"os"
 	"strings"
 	"testing"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the transcripts' output instead of comparing it")
+	"github.com/skeinlb/skein/internal/golden"
+)
 
 // What real clients and servers send was recorded once; the transcripts show what skein makes of it.
 func TestHeadsOfRealPeers(t *testing.T) {
@@ -35,28 +34,8 @@ func transcript(t *testing.T, file string, f func(string) string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var blocks []string
-	for _, block := range strings.Split(strings.TrimSpace(string(src)), "\n\n") {
-		ask, _, asked := strings.Cut(block, "----")
-		if !asked {
-			blocks = append(blocks, block)
-			continue
-		}
-		in := ""
-		for _, l := range strings.SplitAfter(ask, "\n") {
-			if !strings.HasPrefix(l, "#") {
-				in += l
-			}
-		}
-		out := strings.TrimRight(f(strings.ReplaceAll(in+"\n", "\n", "\r\n")), "\r\n")
-		got := ask + "----\n" + strings.ReplaceAll(out, "\r\n", "\n")
-		if blocks = append(blocks, got); got != block && !*rewrite {
-			t.Errorf("got\n%s\n\nwant\n%s", got, block)
-		}
-	}
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(strings.Join(blocks, "\n\n")+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	golden.File(t, file, golden.Blocks(string(src), func(command, rest string) string {
+		out := f(strings.ReplaceAll(command+"\n"+rest+"\n", "\n", "\r\n"))
+		return strings.TrimRight(strings.ReplaceAll(out, "\r\n", "\n"), "\n") + "\n"
+	}))
 }

@@ -2,19 +2,16 @@ package plan
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine/h1"
+	"github.com/skeinlb/skein/internal/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the transcripts' output instead of comparing it")
 
 // parse returns a valid configuration or ends the test.
 func parse(t testing.TB, text string) *config.Config {
@@ -49,60 +46,37 @@ func request(t testing.TB, line string, fields ...string) *h1.Request {
 
 // Each transcript is a configuration with one frontend, "====", and requests with what is done with them.
 func TestRoutes(t *testing.T) {
-	files, _ := filepath.Glob("testdata/routes/*.txt")
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			src, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, requests, ok := strings.Cut(string(src), "====\n")
-			if !ok {
-				t.Fatal("the transcript has no ==== after its configuration")
-			}
-			f := compile(t, text, nil).Frontends[0]
-			var s Scratch
-			out := text + "====\n"
-			for i, block := range strings.Split(strings.TrimSpace(requests), "\n\n") {
-				ask, _, _ := strings.Cut(block, "----")
-				var line string
-				var fields []string
-				client := netip.MustParseAddr("203.0.113.9")
-				for _, l := range strings.Split(strings.TrimSpace(ask), "\n") {
-					switch {
-					case l[0] == '#':
-					case strings.HasPrefix(l, "from "):
-						client = netip.MustParseAddr(l[5:])
-					case line == "":
-						line = l
-					default:
-						fields = append(fields, l)
-					}
-				}
-				if i > 0 {
-					out += "\n"
-				}
-				out += ask + "----\n" + describe(f.Route(request(t, line, fields...), client, &s)) + "\n"
-			}
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if want := string(src); out != want {
-				got, wanted := strings.Split(out, "\n"), strings.Split(want, "\n")
-				for i := range min(len(got), len(wanted)) {
-					if got[i] != wanted[i] {
-						t.Errorf("line %d: got %s\n want %s", i+1, got[i], wanted[i])
-					}
-				}
-				if len(got) != len(wanted) {
-					t.Errorf("%d lines, want %d", len(got), len(wanted))
+	golden.Each(t, "testdata/routes/*.txt", 2, func(t *testing.T, src string) string {
+		text, requests, ok := strings.Cut(src, "====\n")
+		if !ok {
+			t.Fatal("the transcript has no ==== after its configuration")
+		}
+		f := compile(t, text, nil).Frontends[0]
+		var s Scratch
+		out := text + "====\n"
+		for i, block := range strings.Split(strings.TrimSpace(requests), "\n\n") {
+			ask, _, _ := strings.Cut(block, "----")
+			var line string
+			var fields []string
+			client := netip.MustParseAddr("203.0.113.9")
+			for _, l := range strings.Split(strings.TrimSpace(ask), "\n") {
+				switch {
+				case l[0] == '#':
+				case strings.HasPrefix(l, "from "):
+					client = netip.MustParseAddr(l[5:])
+				case line == "":
+					line = l
+				default:
+					fields = append(fields, l)
 				}
 			}
-		})
-	}
+			if i > 0 {
+				out += "\n"
+			}
+			out += ask + "----\n" + describe(f.Route(request(t, line, fields...), client, &s)) + "\n"
+		}
+		return out
+	})
 }
 
 func describe(a *Action) string {

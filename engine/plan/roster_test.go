@@ -2,66 +2,46 @@ package plan
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/internal/golden"
 )
 
 // Each file of testdata/roster is a backend's life: a command, a line of dashes, and who takes new clients then, with which part of
 // them. Commands: down S, up S, drain S, disable S, enable S, weight S N, fail S N (requests in a row), advance D.
 func TestRosterTranscripts(t *testing.T) {
-	paths, err := filepath.Glob("testdata/roster/*.txt")
-	if err != nil || len(paths) < 4 {
-		t.Fatalf("%d transcripts, %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txt"), func(t *testing.T) {
-			src, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
+	golden.Each(t, "testdata/roster/*.txt", 1, func(t *testing.T, src string) string {
+		var out strings.Builder
+		var life *rosterLife
+		skipping := false
+		for line := range strings.Lines(src) {
+			line = strings.TrimSuffix(line, "\n")
+			switch {
+			case line == "----":
+				skipping = true
+				continue
+			case line == "":
+				skipping = false
+			case skipping:
+				continue
 			}
-			var out strings.Builder
-			var life *rosterLife
-			skipping := false
-			for line := range strings.Lines(string(src)) {
-				line = strings.TrimSuffix(line, "\n")
-				switch {
-				case line == "----":
-					skipping = true
-					continue
-				case line == "":
-					skipping = false
-				case skipping:
-					continue
-				}
-				fmt.Fprintln(&out, line)
-				if line == "" || line[0] == '#' {
-					continue
-				}
-				if life == nil {
-					life = newRosterLife(t, line)
-				} else {
-					life.do(t, line)
-				}
-				fmt.Fprintf(&out, "----\n%s", life)
+			fmt.Fprintln(&out, line)
+			if line == "" || line[0] == '#' {
+				continue
 			}
-			if out.String() == string(src) {
-				return
+			if life == nil {
+				life = newRosterLife(t, line)
+			} else {
+				life.do(t, line)
 			}
-			if *rewrite {
-				if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			t.Errorf("got\n%s\nwant\n%s", out.String(), src)
-		})
-	}
+			fmt.Fprintf(&out, "----\n%s", life)
+		}
+		return out.String()
+	})
 }
 
 type rosterLife struct {

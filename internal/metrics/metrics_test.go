@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -24,9 +23,8 @@ import (
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/engine/h1"
 	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/internal/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the table of docs/metrics.md")
 
 // report is what a node of a cluster would say, with something of everything.
 func report() api.NodeReport {
@@ -306,14 +304,5 @@ func TestTheReferenceHasEveryFamily(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", f.name, f.kind, strings.Join(f.labels, ", "), f.help)
 	}
 	table.WriteString("\n")
-	want := before + begin + table.String() + end + after
-	if *rewrite {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if want != string(b) {
-		t.Errorf("%s is not up to date: go test ./internal/metrics -rewrite", page)
-	}
+	golden.File(t, page, before+begin+table.String()+end+after)
 }

@@ -13,9 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/internal/golden"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write into the pages what their commands really print; read the difference before you commit it")
 
 // binary is skein as an operator has it.
 var binary string
@@ -97,7 +96,7 @@ func TestCommandsPrintWhatPagesShow(t *testing.T) {
 			t.Run(p.path, func(t *testing.T) { t.Parallel(); runPage(t, p) })
 		}
 	}
-	if *rewrite {
+	if golden.Rewriting() {
 		t.Cleanup(func() { // when all pages have been run
 			for _, p := range ps {
 				if text := p.rewritten(); text != p.text {
@@ -118,7 +117,7 @@ func runPage(t *testing.T, p *page) {
 		if len(wrong) == 0 {
 			return
 		}
-		if last || *rewrite {
+		if last || golden.Rewriting() {
 			for _, w := range wrong {
 				complain(t, p, w.block, w.step, false)
 			}
@@ -175,7 +174,7 @@ func perform(t *testing.T, p *page, b *block) {
 
 func complain(t *testing.T, p *page, b *block, s *step, demo bool) {
 	t.Helper()
-	if *rewrite {
+	if golden.Rewriting() {
 		t.Logf("%s:%d: $ %s: rewritten", p.path, b.line, s.command)
 		return
 	}

@@ -3,56 +3,22 @@ package vrrp
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skeinlb/skein/internal/golden"
 )
 
-var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts with what the router does now")
-
-// TestTranscripts replays testdata/*.txt: a command, "----", what the router did, its state and what it waits for, an empty line. Regenerate
-// with -rewrite, and commit only what you understand.
+// TestTranscripts replays testdata/*.txt: a command, "----", what the router did, its state and what it waits for, an empty line.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) == 0 {
-		t.Fatal("no transcripts")
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			src, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var s script
-			var out strings.Builder
-			for _, block := range strings.Split(strings.TrimRight(string(src), "\n"), "\n\n") {
-				said, _, isCommand := strings.Cut(block+"\n", "----\n")
-				out.WriteString(strings.TrimRight(said, "\n") + "\n")
-				if isCommand {
-					for line := range strings.Lines(said) {
-						if !strings.HasPrefix(line, "#") {
-							out.WriteString("----\n" + s.run(t, strings.Fields(line)))
-						}
-					}
-				}
-				out.WriteString("\n")
-			}
-			got := strings.TrimRight(out.String(), "\n") + "\n"
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(src) {
-				t.Errorf("%s says something else now:\n%s", file, got)
-			}
-		})
-	}
+	golden.Each(t, "testdata/*.txt", 3, func(t *testing.T, text string) string {
+		var s script
+		return golden.Blocks(text, func(command, _ string) string { return s.run(t, strings.Fields(command)) })
+	})
 }
 
 // script is a router and its clock.

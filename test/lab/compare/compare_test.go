@@ -13,14 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skeinlb/skein/internal/golden"
 	"github.com/skeinlb/skein/internal/lab"
 )
 
 var (
-	runs    = flag.Int("lab.runs", 3, "how often each scenario is played")
-	binary  = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
-	keep    = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
-	rewrite = flag.Bool("rewrite", false, "rewrite testdata")
+	runs   = flag.Int("lab.runs", 3, "how often each scenario is played")
+	binary = flag.String("lab.binary", "", "the skein to test; by default it is built from this tree")
+	keep   = flag.Bool("lab.keep", false, "keep the nodes' data and logs")
 
 	enterErr error
 )
@@ -123,20 +123,7 @@ func example() *document {
 }
 
 func TestTable(t *testing.T) {
-	const path = "testdata/table.txt"
-	got := example().table()
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("the table is not as in %s (-rewrite accepts it):\n%s", path, got)
-	}
+	golden.File(t, "testdata/table.txt", example().table())
 }
 
 // The picture is well-formed and has a dot for each run.
