@@ -3,7 +3,6 @@ package engine_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/engine/plan"
@@ -285,12 +283,11 @@ func TestALogThatIsStuckDelaysNobody(t *testing.T) {
 	if st.Log.Dropped == 0 || st.Frontends[0].Completed() < 2000-1 {
 		t.Errorf("%d requests were served, %d lines dropped", st.Frontends[0].Completed(), st.Log.Dropped)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	go func() { // the pipe is read at last, so that the engine can end as it does as a rule
 		io.Copy(io.Discard, both)
 	}()
 	waitFor(t, "the log to catch up", func() bool {
-		return ctx.Err() == nil && r.e.Stats().Log.Written > 1500 || r.e.Stats().Log.Written+st.Log.Dropped >= 2000
+		log := r.e.Stats().Log // the last lines may have been dropped after the look above
+		return log.Written+log.Dropped >= 2000
 	})
 }
