@@ -2,20 +2,29 @@ package proxy
 
 // Sizes of what is lent to connections for as long as they must remember bytes.
 const (
+	tinyBuffer  = 1152 // most requests; no power of two, at whose multiples all compete for the same few lines of a cache
 	smallBuffer = 4 << 10
 	largeBuffer = scratchSize + 8<<10 // one scratch and a head
-	keepSmall   = 512                 // unused buffers kept per loop
+	keepTiny    = 2048                // unused buffers kept per loop
+	keepSmall   = 512
 	keepLarge   = 32
 )
 
 // buffers lends byte slices to the connections of one loop. A connection that remembers nothing holds none.
 type buffers struct {
-	small, large [][]byte
+	tiny, small, large [][]byte
 }
 
 // get returns an empty slice with room for n bytes at least.
 func (p *buffers) get(n int) []byte {
 	switch {
+	case n <= tinyBuffer:
+		if k := len(p.tiny); k > 0 {
+			b := p.tiny[k-1]
+			p.tiny = p.tiny[:k-1]
+			return b
+		}
+		return make([]byte, 0, tinyBuffer)
 	case n <= smallBuffer:
 		if k := len(p.small); k > 0 {
 			b := p.small[k-1]
@@ -44,6 +53,10 @@ func (p *buffers) put(b []byte) {
 	case n >= smallBuffer && n < largeBuffer:
 		if len(p.small) < keepSmall {
 			p.small = append(p.small, b[:0])
+		}
+	case n >= tinyBuffer && n < smallBuffer:
+		if len(p.tiny) < keepTiny {
+			p.tiny = append(p.tiny, b[:0])
 		}
 	}
 }

@@ -36,7 +36,9 @@ func (c *client) noteRequest(q *h1.Request) {
 	if r.log == nil {
 		return
 	}
-	r.text = c.w.bufs.get(smallBuffer)
+	most := min(len(q.Method), accesslog.MaxMethod) + min(len(q.Target), accesslog.MaxTarget) + min(len(q.Host), accesslog.MaxHost) +
+		len(r.log.Headers)*accesslog.MaxHeader
+	r.text = c.w.bufs.get(most)
 	r.keep(0, q.Method, accesslog.MaxMethod)
 	r.keep(1, q.Target, accesslog.MaxTarget)
 	r.keep(2, q.Host, accesslog.MaxHost)
