@@ -75,6 +75,14 @@ type Leadership struct {
 	Barrier bool      // only with Self: everything that was committed before has been applied here
 }
 
+// Rival is a node that stands for election, in a term.
+type Rival struct {
+	Name   string
+	Term   uint64
+	At     time.Time // when it asked this node for its vote
+	Behind bool      // it does not get it: this node's log is newer
+}
+
 // Member is a node of the cluster, as wanted (state) and as seen (gossip).
 type Member struct {
 	Name  string
@@ -121,6 +129,7 @@ type Cluster struct {
 	seal       cert.SealKey // nil: none
 	identity   atomic.Pointer[identity]
 	leadership watch.Value[Leadership]
+	rival      watch.Value[Rival]
 	members    watch.Value[[]Member]
 	voterSet   watch.Value[VoterSet]
 	meta       watch.Value[[]byte]
@@ -248,6 +257,9 @@ func (c *Cluster) SealKey() cert.SealKey { return c.seal }
 // Leadership tells who leads.
 func (c *Cluster) Leadership() *watch.Value[Leadership] { return &c.leadership }
 
+// Rival tells who has asked this node for its vote last.
+func (c *Cluster) Rival() *watch.Value[Rival] { return &c.rival }
+
 // Members tells who belongs to the cluster, by name.
 func (c *Cluster) Members() *watch.Value[[]Member] { return &c.members }
 
@@ -365,7 +377,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	raftQueue := newQueue(c.opt.Advertise)
 	c.transport = newTransport(stream{raftQueue, func(ctx context.Context, node string) (net.Conn, error) {
 		return c.dial(ctx, node, ALPNRaft)
-	}}, c.disk, raftLog(c.log))
+	}}, c.disk, raftLog(c.log), c.noteRival)
 	if err := c.startRaft(); err != nil {
 		c.transport.Close()
 		listener.Close()

@@ -132,6 +132,22 @@ func (c *Cluster) Elect() error {
 	return nil
 }
 
+// noteRival publishes that another node stands. Raft has not looked at its request yet.
+func (c *Cluster) noteRival(v *raft.RequestVoteRequest) {
+	select {
+	case <-c.started:
+	default:
+		return
+	}
+	now := Rival{Name: string(v.ID), Term: v.Term, At: time.Now()}
+	last := c.raft.LastIndex()
+	var l raft.Log
+	if c.store.GetLog(last, &l) == nil {
+		now.Behind = l.Term > v.LastLogTerm || l.Term == v.LastLogTerm && last > v.LastLogIndex
+	}
+	c.rival.Set(now)
+}
+
 // Transfer hands leadership to the voter of that name; "" is any.
 func (c *Cluster) Transfer(to string) error {
 	if err := c.running(); err != nil {

@@ -42,14 +42,15 @@ func (byName) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 // are asked for again when a pooled connection turns out to be dead, and silence once the disk has failed.
 type transport struct {
 	*raft.NetworkTransport
-	rpcs chan raft.RPC
-	disk *disk
-	raft atomic.Pointer[raft.Raft] // nil until it runs
-	stop chan struct{}
-	done chan struct{}
+	rpcs  chan raft.RPC
+	disk  *disk
+	voted func(*raft.RequestVoteRequest) // hears of every request for this node's vote; must not block
+	raft  atomic.Pointer[raft.Raft]      // nil until it runs
+	stop  chan struct{}
+	done  chan struct{}
 }
 
-func newTransport(s stream, d *disk, log hclog.Logger) *transport {
+func newTransport(s stream, d *disk, log hclog.Logger, voted func(*raft.RequestVoteRequest)) *transport {
 	t := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider:   byName{},
@@ -59,10 +60,11 @@ func newTransport(s stream, d *disk, log hclog.Logger) *transport {
 			Logger:                  log,
 			MsgpackUseNewTimeFormat: true,
 		}),
-		rpcs: make(chan raft.RPC),
-		disk: d,
-		stop: make(chan struct{}),
-		done: make(chan struct{}),
+		rpcs:  make(chan raft.RPC),
+		disk:  d,
+		voted: voted,
+		stop:  make(chan struct{}),
+		done:  make(chan struct{}),
 	}
 	go t.pass()
 	return t
@@ -81,6 +83,9 @@ func (t *transport) pass() {
 			if v, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && v.Term == 0 {
 				rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: v.RPCHeader}, nil) // see warm
 				continue
+			}
+			if v, ok := rpc.Command.(*raft.RequestVoteRequest); ok {
+				t.voted(v)
 			}
 			select {
 			case t.rpcs <- rpc:

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
@@ -32,9 +34,7 @@ func (n *Node) couplePlacement(ctx context.Context) {
 			}
 			if lead.Self && lead.Barrier {
 				decisions, again := state.Placements(view, health, n.conf.Name)
-				for _, d := range decisions {
-					n.place(ctx, d)
-				}
+				n.placeAll(ctx, decisions)
 				if at := now.Add(again); again > 0 && (wake.IsZero() || at.Before(wake)) {
 					wake = at
 				}
@@ -54,6 +54,16 @@ func (n *Node) couplePlacement(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// placeAll proposes decisions and waits for what becomes of them. They go into the log together: one after the other, each address of a
+// node that died would wait for the disks as often as there are others before it.
+func (n *Node) placeAll(ctx context.Context, ds []state.Decision) {
+	var all sync.WaitGroup
+	for _, d := range ds {
+		all.Go(func() { n.place(ctx, d) })
+	}
+	all.Wait()
 }
 
 func (n *Node) place(ctx context.Context, d state.Decision) {
@@ -110,22 +120,40 @@ const electionTries = 4
 
 // campaign is what this node does about a leader that is gone, until there is another one.
 type campaign struct {
+	led   string // who led last
+	term  uint64 // in which term
 	lost  string // the leader; "": none is missed
 	since time.Time
 	tries int
+
+	heard uint64    // the term in which another one stood last
+	hold  time.Time // it may still win: not before this
+	ahead int       // so many that come before this node cannot win
 }
 
-// next takes the newest of what is known and returns the campaign as it goes on. A loss begins it; that a leader is merely not known
-// neither begins nor ends it, because the first candidate's attempt makes everybody forget the old leader, and may fail: its log
-// may be older than ours.
-func (c campaign) next(now time.Time, leader string, self bool, leaderGone bool) campaign {
-	switch {
-	case leader == "":
-		return c
-	case self || !leaderGone:
-		return campaign{}
-	case c.lost == "":
-		return campaign{lost: leader, since: now}
+// next takes the newest of what is known and returns the campaign as it goes on. The loss of who led last begins it, whether or not
+// raft still names him. That nobody is known to lead does not end it, because the first candidate's attempt makes everybody forget the
+// old leader, and may fail.
+//
+// A candidate that asked this node for its vote gets a step's time from then: on a slow disk its own vote alone may have taken as
+// long, and to stand beside it would depose it. One whose log is older than this node's cannot win: its successor's turn has come.
+func (c campaign) next(now time.Time, lead cluster.Leadership, rival cluster.Rival, gone func(string) bool) campaign {
+	if lead.Leader != "" {
+		if lead.Leader != c.led || !gone(lead.Leader) {
+			c = campaign{}
+		}
+		c.led, c.term = lead.Leader, lead.Term
+	}
+	if c.lost == "" && !lead.Self && gone(c.led) {
+		c.lost, c.since = c.led, now
+	}
+	if c.lost != "" && rival.Term > max(c.term, c.heard) {
+		c.heard = rival.Term
+		if rival.Behind {
+			c.ahead++
+		} else {
+			c.hold = rival.At.Add(electionStep)
+		}
 	}
 	return c
 }
@@ -136,7 +164,14 @@ func (c campaign) due(rank, candidates int) (at time.Time, ok bool) {
 	if c.lost == "" || c.tries >= electionTries {
 		return time.Time{}, false
 	}
-	return c.since.Add(time.Duration(rank<<c.tries+(1<<c.tries-1)*candidates) * electionStep), true
+	if c.tries == 0 {
+		rank = max(rank-c.ahead, 0)
+	}
+	at = c.since.Add(time.Duration(rank<<c.tries+(1<<c.tries-1)*candidates) * electionStep)
+	if at.Before(c.hold) {
+		at = c.hold
+	}
+	return at, true
 }
 
 // coupleElection: the leader is gone, as a majority says -> an election at once, without Raft's calm time-outs. The detector
@@ -145,9 +180,12 @@ func (n *Node) coupleElection(ctx context.Context) {
 	var c campaign
 	for {
 		lead, led := n.cluster.Leadership().Watch()
+		rival, stood := n.cluster.Rival().Watch()
 		seen, saw := n.guard.State().Watch()
-		leader, known := seen.Peers[lead.Leader]
-		c = c.next(time.Now(), lead.Leader, lead.Self, seen.Connected && known && gone(leader))
+		c = c.next(time.Now(), lead, rival, func(name string) bool {
+			p, known := seen.Peers[name]
+			return seen.Connected && known && gone(p)
+		})
 		var due <-chan time.Time
 		if at, ok := c.due(n.rank(c.lost, seen)); ok {
 			if wait := time.Until(at); wait > 0 {
@@ -163,6 +201,7 @@ func (n *Node) coupleElection(ctx context.Context) {
 		}
 		select {
 		case <-led:
+		case <-stood:
 		case <-saw:
 		case <-due:
 		case <-ctx.Done():
@@ -171,13 +210,15 @@ func (n *Node) coupleElection(ctx context.Context) {
 	}
 }
 
-// rank is this node's place among the voters that can stand for election, by name, and how many these are.
+// rank is this node's place among the voters that can stand for election, and how many these are: by name, and witnesses behind the
+// others, since one that leads has to give every address away.
 func (n *Node) rank(leader string, s vip.State) (rank, of int) {
 	of = 1
+	witness := n.conf.Role == config.Witness
 	for name, p := range s.Peers {
 		if name != leader && p.Voter && p.Alive && !gone(p) {
 			of++
-			if name < n.conf.Name {
+			if p.Witness == witness && name < n.conf.Name || witness && !p.Witness {
 				rank++
 			}
 		}

@@ -156,15 +156,16 @@ func TestRoundsOfACampaignGetLonger(t *testing.T) {
 	}
 }
 
-// The first candidate's log may be older than ours: it is refused, and its attempt made everybody forget who led. The second one
-// must still have its turn, and the first one not at the same time.
+// The first candidate's attempt makes everybody forget who led, and may fail. The second one must still have its turn, and the first
+// one not at the same time.
 func TestACampaignGoesOnUntilThereIsALeader(t *testing.T) {
 	now := time.Unix(100, 0)
-	c := campaign{}.next(now, "a", false, true)
+	gone := func(name string) bool { return name == "a" }
+	c := campaign{}.next(now, cluster.Leadership{Leader: "a", Term: 3}, cluster.Rival{}, gone)
 	if at, ok := c.due(1, 2); !ok || at != now.Add(electionStep) {
 		t.Errorf("the second of two stands at %v, %v; want one step later", at, ok)
 	}
-	c = c.next(now.Add(10*time.Millisecond), "", false, false)
+	c = c.next(now.Add(10*time.Millisecond), cluster.Leadership{}, cluster.Rival{}, gone)
 	if at, ok := c.due(1, 2); !ok || at != now.Add(electionStep) {
 		t.Errorf("once nobody is known to lead, the second stands at %v, %v; want as before", at, ok)
 	}
@@ -172,12 +173,76 @@ func TestACampaignGoesOnUntilThereIsALeader(t *testing.T) {
 	if at, ok := c.due(1, 2); !ok || at != now.Add(4*electionStep) {
 		t.Errorf("its next attempt is at %v, %v; want after the first one's next", at, ok)
 	}
-	if _, ok := c.next(now.Add(time.Second), "b", false, false).due(0, 2); ok {
+	if _, ok := c.next(now.Add(time.Second), cluster.Leadership{Leader: "b", Term: 4}, cluster.Rival{}, gone).due(0, 2); ok {
 		t.Error("there is a leader, and still an attempt is due")
 	}
 	c.tries = electionTries
 	if _, ok := c.due(0, 1); ok {
 		t.Error("attempts without end")
+	}
+}
+
+// Another node's guard may have told its agent sooner, and that one's request for our vote makes raft forget who led before our own guard
+// knows that he is gone.
+func TestACampaignBeginsAlthoughRaftHasForgottenWhoLed(t *testing.T) {
+	now := time.Unix(100, 0)
+	alive, dead := func(string) bool { return false }, func(name string) bool { return name == "a" }
+	c := campaign{}.next(now, cluster.Leadership{Leader: "a", Term: 3}, cluster.Rival{}, alive)
+	c = c.next(now, cluster.Leadership{}, cluster.Rival{}, alive)
+	if _, ok := c.due(0, 2); ok {
+		t.Error("an attempt is due although nobody is gone")
+	}
+	c = c.next(now, cluster.Leadership{}, cluster.Rival{}, dead)
+	if at, ok := c.due(1, 2); !ok || at != now.Add(electionStep) {
+		t.Errorf("an attempt at %v, %v; want in its turn", at, ok)
+	}
+}
+
+// Who was asked for its vote waits for the one that asked. On a slow disk that one's own vote takes as long as a turn.
+func TestACampaignWaitsForWhoStands(t *testing.T) {
+	now := time.Unix(100, 0)
+	lead := cluster.Leadership{Leader: "a", Term: 3}
+	gone := func(name string) bool { return name == "a" }
+	for _, c := range []struct {
+		name  string
+		rival cluster.Rival
+		want  time.Duration // of the second of three, after the loss
+	}{
+		{"nobody stands", cluster.Rival{}, electionStep},
+		{"somebody stood when the leader was elected", cluster.Rival{Term: 3, At: now.Add(-time.Hour)}, electionStep},
+		{"somebody stands", cluster.Rival{Term: 4, At: now.Add(electionStep - 1)}, 2*electionStep - 1},
+		{"somebody stands who cannot win", cluster.Rival{Term: 4, At: now.Add(2), Behind: true}, 0},
+	} {
+		g := campaign{}.next(now, lead, cluster.Rival{}, gone).next(now, cluster.Leadership{}, c.rival, gone)
+		g = g.next(now, cluster.Leadership{}, c.rival, gone) // the same one once more
+		if at, ok := g.due(1, 3); !ok || at.Sub(now) != c.want {
+			t.Errorf("%s: stands after %v, %v; want %v", c.name, at.Sub(now), ok, c.want)
+		}
+		if at, _ := g.due(2, 3); c.rival.Behind && at.Sub(now) != electionStep {
+			t.Errorf("%s: the third stands after %v, want %v", c.name, at.Sub(now), electionStep)
+		}
+	}
+}
+
+// A witness that leads has to give every address away, so it stands last.
+func TestAWitnessStandsLast(t *testing.T) {
+	alive := vip.PeerState{Voter: true, Alive: true, AgentAlive: true}
+	witness := alive
+	witness.Witness = true
+	for _, c := range []struct {
+		self  string
+		role  config.Role
+		peers map[string]vip.PeerState
+		want  int
+	}{
+		{"a", config.Witness, map[string]vip.PeerState{"b": alive, "c": alive}, 2},
+		{"b", config.Balancer, map[string]vip.PeerState{"a": witness, "c": alive}, 0},
+		{"c", config.Balancer, map[string]vip.PeerState{"a": witness, "b": alive}, 1},
+	} {
+		n := &Node{conf: &config.Node{Name: c.self, Role: c.role}}
+		if got, of := n.rank("x", vip.State{Peers: c.peers}); got != c.want || of != 3 {
+			t.Errorf("rank of %s = %d of %d, want %d of 3", c.self, got, of, c.want)
+		}
 	}
 }
 

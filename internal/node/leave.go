@@ -69,10 +69,10 @@ func (n *Node) GiveAway(ctx context.Context, drain time.Duration) bool {
 			if len(ds) == 0 {
 				return false
 			}
-			for _, d := range ds {
-				d.Why = n.conf.Name + " stops"
-				n.place(ctx, d)
+			for i := range ds {
+				ds[i].Why = n.conf.Name + " stops"
 			}
+			n.placeAll(ctx, ds)
 		}
 		select {
 		case <-tick.C:
