@@ -216,7 +216,7 @@ func (m *machine) status(now int64) *wireStatus {
 	for _, p := range m.peers {
 		s := PeerState{
 			Voter: p.voter, Witness: p.witness, Alive: p.ever && !p.suspect, ConfirmedDead: p.confirmed, Age: -1,
-			Lateness: time.Duration(p.lateness), RTT: time.Duration(p.rtt.least), VotersIndex: p.votersIndex, Applied: p.applied,
+			Lateness: time.Duration(p.lateness), RTT: time.Duration(p.rtt.least()), VotersIndex: p.votersIndex, Applied: p.applied,
 		}
 		if p.ever {
 			s.Age = time.Duration(now - p.heard)
@@ -255,7 +255,7 @@ func (m *machine) status(now int64) *wireStatus {
 		}
 		for k := range m.ways(p) {
 			l := &p.links[k]
-			pl := PeerLink{Addr: p.addrs[k].String(), Up: l.up, Age: -1, RTT: time.Duration(l.rtt.least)}
+			pl := PeerLink{Addr: p.addrs[k].String(), Up: l.up, Age: -1, RTT: time.Duration(l.rtt.least())}
 			if l.seq != 0 {
 				pl.Age = time.Duration(now - l.heard)
 			}

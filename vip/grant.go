@@ -33,6 +33,7 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 		}
 		v, c := m.vips[j], &p.claims[j]
 		m.learn(v, e.epoch, e.node, e.flags&entryPlanned != 0)
+		v.beaten = false // who is right is known now
 		if (e.flags&entryUnable != 0) != (unable&(1<<j) != 0) {
 			m.report()
 		}

@@ -132,13 +132,40 @@ type way struct {
 // for longer than any detection time.
 const linkSilent = maxPromise
 
-// minRTT is the least round trip of late.
-type minRTT struct{ least, at int64 }
+// minRTT keeps the least round trip of the last five to ten seconds: one that took long, since somebody was late, says nothing of
+// the distance, and must not become the least of late because the window has just begun.
+type minRTT struct {
+	cur, old int64
+	n        int // samples in cur
+	since    int64
+}
+
+const (
+	rttWindow  = int64(5 * time.Second)
+	rttSamples = 8 // that a window needs to count; the silence of a guard that starts lasts for six times as many
+)
 
 func (r *minRTT) add(now, d int64) {
-	if d >= 0 && (r.least == 0 || d <= r.least || now-r.at > latenessWindow) {
-		r.least, r.at = max(d, 1), now
+	if d < 0 {
+		return
 	}
+	if now-r.since >= rttWindow && r.n >= rttSamples {
+		*r = minRTT{old: r.cur, since: now}
+	}
+	if r.n++; r.cur == 0 || d < r.cur {
+		r.cur = max(d, 1)
+	}
+}
+
+// least is 0 until enough was seen to say.
+func (r *minRTT) least() int64 {
+	switch {
+	case r.n >= rttSamples && r.old > 0:
+		return min(r.old, r.cur)
+	case r.n >= rttSamples:
+		return r.cur
+	}
+	return r.old
 }
 
 // sentRing is how many messages to a peer are remembered. At 20 ms and an answer to each of the peer's own they last for more

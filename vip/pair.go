@@ -79,8 +79,8 @@ type pairing struct {
 
 	former  uint64 // highest generation of former lives
 	saved   uint64 // highest that is on the disk
-	saving  uint64 // asked for
-	savedAt int64  // when
+	saving  uint64 // being written, one at a time; 0: none
+	savedAt int64  // when that began
 	problem string
 }
 
@@ -121,8 +121,10 @@ func (v *vip) keepTaken() {
 // remembered says which generation stands on the disk. At the first word of a life it is one that a former life may have used.
 func (m *machine) remembered(generation uint64, first bool, problem string) {
 	d := &m.pair
+	if !first {
+		d.saving = 0
+	}
 	if d.problem = problem; problem != "" {
-		d.saving = 0 // it is asked for again
 		m.report()
 		return
 	}
@@ -276,10 +278,7 @@ func (m *machine) attempt(now int64, i int) {
 		return
 	}
 	generation := m.nextGeneration(v)
-	if m.pair.saved < generation && m.pair.saving < generation && now-m.pair.savedAt > claimBusy {
-		m.pair.saving, m.pair.savedAt = generation, now
-		m.out = append(m.out, action{kind: actSave})
-	}
+	m.save(now, generation)
 	v.try.next = 0
 	due := false
 	if left {
@@ -313,6 +312,19 @@ func (m *machine) attempt(now int64, i int) {
 	v.placed, v.entitled, v.beaten, v.lapsed, v.try = v.taken, true, false, false, attempt{}
 	m.learn(v, v.taken.Epoch, m.self, false)
 	m.chatty = true
+}
+
+// save has the generation written. What else may be taken in the same breath shall not wait for a write of its own.
+func (m *machine) save(now int64, generation uint64) {
+	d := &m.pair
+	if d.saved >= generation || d.saving > 0 || d.problem != "" && now-d.savedAt < claimBusy {
+		return
+	}
+	for _, v := range m.vips {
+		generation = max(generation, m.nextGeneration(v))
+	}
+	d.saving, d.savedAt = generation, now
+	m.out = append(m.out, action{kind: actSave})
 }
 
 // nextGeneration is the one at which this node would take a VIP: above what anybody has told of, and above its own former lives.

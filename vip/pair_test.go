@@ -15,15 +15,22 @@ type simPair struct {
 	available bool
 	reach     [2]bool // which node reaches the tie-break
 	wire      bool    // they share a segment
+	mute      [2]bool // what this node sends on it is lost
+	late      bool    // some answers of the tie-break come late
 	two       bool    // two may answer: both reach the tie-break, and do not see each other
+	judged    bool    // whether two may answer follows from the network, see mayBeTwo
+	until     int64   // and they may until then, since they could a moment ago
 	races     int     // see race
 }
+
+// passes is whether a frame of node i reaches the other one.
+func (p *simPair) passes(i int) bool { return p.wire && !p.mute[i] }
 
 // race tolerates what the tie-break cannot prevent, since it remembers nothing: both take the VIP within one life of its answers. On one
 // segment one of them yields to the other's announcement; if one was cut off in between, it is out as soon as its answer has aged.
 func (p *simPair) race(w *world, a, b *simNode, v int) bool {
 	x, y := a.m.vips[v], b.m.vips[v]
-	if d := x.heldSince - y.heldSince; max(d, -d) > tieLife || x.heldEpoch.Generation == 1 || y.heldEpoch.Generation == 1 {
+	if d := a.put[v] - b.put[v]; max(d, -d) > tieLife || x.heldEpoch.Generation == 1 || y.heldEpoch.Generation == 1 {
 		return false
 	}
 	p.races++
@@ -48,17 +55,23 @@ func (n *simNode) edge(a action) {
 		return
 	}
 	later := func(d int64, f func(now int64)) {
-		w.at(d, func() {
-			if n.m == m && n.running() {
+		var do func()
+		do = func() {
+			switch {
+			case n.m != m || n.down:
+			case !n.running(): // it reads it when it goes on
+				w.at(n.until-w.now, do)
+			default:
 				f(n.now())
 				m.tick(n.now())
 				n.act()
 			}
-		})
+		}
+		w.at(d, do)
 	}
 	claims := func(o *simNode, by *simNode, v int) {
 		w.at(ms/5, func() {
-			if o.running() && o.m != nil && w.pair.wire {
+			if o.running() && o.m != nil && w.pair.passes(by.i) {
 				o.m.foreign(o.now(), v, netip.MustParseAddr(fmt.Sprintf("198.18.0.%d", v+1)), simMAC(by.i))
 				o.act()
 			}
@@ -68,18 +81,26 @@ func (n *simNode) edge(a action) {
 	switch a.kind {
 	case actPing:
 		if sent := n.now(); w.pair.reach[n.i] {
-			later(ms/5+w.rng.Int64N(ms), func(now int64) { m.reached(now, 0, sent) })
+			d := ms/5 + w.rng.Int64N(ms)
+			if w.pair.late && w.rng.IntN(30) == 0 {
+				d += w.rng.Int64N(400 * ms)
+			}
+			later(d, func(now int64) { m.reached(now, 0, sent) })
 		}
 	case actSave:
 		generation := m.pair.saving
+		if n.full {
+			later(20*ms, func(int64) { m.remembered(0, false, "no space left on device") })
+			return
+		}
 		w.at(w.rng.Int64N(20*ms), func() { n.disk = max(n.disk, generation) })
 		later(20*ms, func(int64) { m.remembered(generation, false, "") })
 	case actProbe:
-		if w.pair.wire && other.answers(a.vip) {
+		if w.pair.passes(n.i) && other.answers(a.vip) {
 			claims(n, other, a.vip)
 		}
 	case actAnnounce:
-		if w.pair.wire && !other.down {
+		if !other.down {
 			claims(other, n, a.vip)
 		}
 	}
@@ -87,16 +108,27 @@ func (n *simNode) edge(a action) {
 
 // newPair is a world of two, with a tie-break that each reaches or does not.
 func newPair(t *testing.T, seed uint64, available bool) *world {
+	w := pairWorld(t, seed, available)
+	w.bootPair()
+	return w
+}
+
+// pairWorld is one in which nothing runs yet.
+func pairWorld(t *testing.T, seed uint64, available bool) *world {
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 11)), now: worldStart, maxLat: ms / 2, cut: map[[2]int]bool{}, gated: true, trace: *simSeed != 0}
 	w.pair = &simPair{available: available, reach: [2]bool{true, true}, wire: true}
 	for v := range simVIPs {
 		w.placements = append(w.placements, Placement{VIP: fmt.Sprint("v", v)})
 	}
 	for i := range 2 {
-		nd := &simNode{w: w, i: i, alive: true, fit: true, links: make([]simLink, simVIPs), owed: make([]int64, simVIPs)}
+		nd := &simNode{w: w, i: i, alive: true, fit: true, links: make([]simLink, simVIPs), owed: make([]int64, simVIPs), put: make([]int64, simVIPs)}
 		nd.seen = make([]Placement, simVIPs)
 		w.nodes = append(w.nodes, nd)
 	}
+	return w
+}
+
+func (w *world) bootPair() {
 	for _, n := range w.nodes {
 		n.boot()
 	}
@@ -105,7 +137,6 @@ func newPair(t *testing.T, seed uint64, available bool) *world {
 		n.act()
 	}
 	w.run(1500 * ms)
-	return w
 }
 
 func (w *world) between(cut bool) {
@@ -116,13 +147,17 @@ func (w *world) between(cut bool) {
 // pairPlaced is a pair whose first VIP n0 holds.
 func pairPlaced(t *testing.T, seed uint64, available bool) *world {
 	w := newPair(t, seed, available)
+	w.placeBoth()
+	return w
+}
+
+func (w *world) placeBoth() {
 	w.place(0, 0, 1)
 	w.place(1, 1, 1)
 	w.run(300 * ms)
 	if !w.nodes[0].answers(0) || !w.nodes[1].answers(1) {
-		t.Fatalf("seed %d: the VIPs are not held where they are placed", seed)
+		w.t.Fatal("the VIPs are not held where they are placed")
 	}
-	return w
 }
 
 func (w *world) until(most int64, ok func() bool) int64 {

@@ -85,7 +85,7 @@ func (m *machine) retune(now int64) {
 		voters++
 		if p.ever && !p.suspect {
 			late = max(late, p.lateness)
-			rtts[n] = p.rtt.least
+			rtts[n] = p.rtt.least()
 			n++
 		}
 	}

@@ -38,21 +38,24 @@ type world struct {
 }
 
 type simNode struct {
-	w     *world
-	i     int
-	m     *machine
-	seen  []Placement
-	alive bool // agent
-	fit   bool
-	down  bool // powered off
-	until int64
-	wakes int64 // time of the next tick, to drop superseded ones
-	inbox []*message
-	links []simLink
-	owed  []int64 // by VIP: until when its promise was seen to last
-	off   int64   // its clock is ahead of the world's by this
-	ppm   int64   // and goes so much faster, in millionths
-	disk  uint64  // the generation that is on it
+	w       *world
+	i       int
+	m       *machine
+	seen    []Placement
+	alive   bool // agent
+	fit     bool
+	down    bool // powered off
+	outages int  // of power, of a pair's node
+	until   int64
+	wakes   int64 // time of the next tick, to drop superseded ones
+	inbox   []*message
+	links   []simLink
+	owed    []int64 // by VIP: until when its promise was seen to last
+	off     int64   // its clock is ahead of the world's by this
+	ppm     int64   // and goes so much faster, in millionths
+	disk    uint64  // the generation that is on it
+	full    bool    // the disk
+	put     []int64 // by VIP: when the address was put on the link, by the world's time
 }
 
 // now is what the node's clock says.
@@ -236,6 +239,9 @@ func (n *simNode) act() {
 			if n.m.leaseEnd(a.vip) <= n.now() {
 				w.violate("n%d: %v without a lease", n.i, a.kind)
 			}
+			if w.pair != nil && a.kind == actAdd {
+				n.tookByTheRules(a.vip)
+			}
 			n.links[a.vip].has, n.links[a.vip].lft = true, n.now()+int64(3*time.Second)
 			if !w.gated {
 				w.check(n, a.vip)
@@ -297,6 +303,9 @@ func (n *simNode) keepsItsWord() {
 
 // isolated reports whether n neither hears anybody nor is heard.
 func (n *simNode) isolated() bool {
+	if n.w.pair != nil && n.i == 0 {
+		return false // it has the only vote
+	}
 	for j := range n.w.nodes {
 		if j != n.i && (!n.w.cut[[2]int{n.i, j}] || !n.w.cut[[2]int{j, n.i}]) {
 			return false
@@ -363,7 +372,7 @@ func (w *world) check(n *simNode, v int) {
 	}
 	w.opened++
 	for _, o := range w.nodes {
-		if o != n && o.answers(v) && (w.pair == nil || !w.pair.two && !w.pair.race(w, n, o, v)) {
+		if o != n && o.answers(v) && (w.pair == nil || !w.mayBeTwo() && !w.pair.race(w, n, o, v)) {
 			w.violate("at %.3f ms: n%d and n%d both answer for v%d", float64(w.now-worldStart)/1e6, n.i, o.i, v)
 		}
 	}

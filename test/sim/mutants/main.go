@@ -1,5 +1,5 @@
 // Command mutants breaks the guard's rules on purpose, one at a time in a copy that nobody else sees, and shows that the seeded schedules of
-// vip find each break. A rule whose break is not found is not tested.
+// vip, those of three and five nodes or those of a pair, find each break. A rule whose break is not found is not tested.
 //
 // It changes no file of the tree: the compiler gets the broken source as an overlay.
 package main
@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -23,6 +24,7 @@ type mutant struct {
 	file string
 	old  string
 	new  string
+	pair bool // the schedules of pairs find it
 
 	Found bool   `json:"found"`
 	After int    `json:"after_schedules,omitempty"`
@@ -62,13 +64,62 @@ var mutants = []*mutant{
 		Name: "released is said before the address is off the link", file: "vip/grant.go",
 		old: "if v.released && !v.onLink && !v.want {", new: "if v.lostWhy != mayAsk && !v.held {",
 	},
+	{
+		Name: "pair: nobody yields to an announcement of the other node", file: "vip/pair.go", pair: true,
+		old: "if !m.pair.on || !v.held || !m.peers[0].suspect ||", new: "if true ||",
+	},
+	{
+		Name: "pair: an answer to a probe does not count", file: "vip/pair.go", pair: true,
+		old: "if v.held || v.onLink || v.try.askAt == 0 {", new: "if true {",
+	},
+	{
+		Name: "pair: who is apart does not announce more often", file: "vip/pair.go", pair: true,
+		old: "if m.pair.on && m.peers[0].suspect {\n\t\treturn apartSays", new: "if false {\n\t\treturn apartSays",
+	},
+	{
+		Name: "pair: the agent's older placement undoes what was taken", file: "vip/pair.go", pair: true,
+		old: "if v.taken.Epoch.Compare(v.placed.Epoch) > 0 {", new: "if false {",
+	},
+	{
+		Name: "pair: what is taken gets no higher epoch", file: "vip/pair.go", pair: true,
+		old: "return max(v.known.Generation, m.pair.former) + 1", new: "return max(v.known.Generation, m.pair.former)",
+	},
+	{
+		Name: "pair: it is taken while the other node may live on an answer of the tie-break", file: "vip/pair.go", pair: true,
+		old: "return max(tieLife, m.peers[0].detect) + tieMargin", new: "return 0",
+	},
+	{
+		Name: "pair: the tie-break always answers", file: "vip/pair.go", pair: true,
+		old: "return a[d.asks-(d.asks/2+1)]", new: "return 1<<63 - 1",
+	},
+	{
+		Name: "pair: an answer of the tie-break counts from when it is heard", file: "vip/pair.go", pair: true,
+		old: "max(m.pair.answers[k], sent+m.pair.life)", new: "max(m.pair.answers[k], now+m.pair.life)",
+	},
+	{
+		Name: "pair: the tie-break counts for what is not held", file: "vip/pair.go", pair: true,
+		old: "if v := m.vips[i]; v.held || v.onLink || v.entitled {", new: "if v := m.vips[i]; v != nil {",
+	},
+	{
+		Name: "pair: a generation is used before it is on the disk", file: "vip/pair.go", pair: true,
+		old: "if !due || m.pair.saved < generation {", new: "if !due {",
+	},
+	{
+		Name: "pair: a write for one address keeps the next one waiting", file: "vip/pair.go", pair: true,
+		old: "generation = max(generation, m.nextGeneration(v))", new: "_ = v",
+	},
+	{
+		Name: "pair: who yielded asks in full for good", file: "vip/grant.go", pair: true,
+		old: "v.beaten = false // who is right is known now", new: "",
+	},
 }
 
 func main() {
 	runs := flag.Int("runs", 2000, "schedules to look for each break in")
 	out := flag.String("o", "", "file to write the results to")
+	only := flag.String("only", "", "break only rules whose name contains this")
 	flag.Parse()
-	if err := run(*runs, *out); err != nil {
+	if err := run(*runs, *out, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
@@ -76,7 +127,9 @@ func main() {
 
 var found = regexp.MustCompile(`seed \d+, after (\d+) schedules: ([^\n]*)`)
 
-func run(runs int, out string) error {
+func run(runs int, out, only string) error {
+	mutants := slices.DeleteFunc(slices.Clone(mutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
+
 	dir, err := os.MkdirTemp("", "skein-mutants-")
 	if err != nil {
 		return err
@@ -137,7 +190,11 @@ func (m *mutant) look(dir string, runs int) error {
 	if err := os.WriteFile(file, overlay, 0o644); err != nil {
 		return err
 	}
-	said, err := exec.Command("go", "test", "-overlay", file, "-count=1", "-timeout=20m", "-run=^TestSchedules$", "./vip", "-vip.runs", strconv.Itoa(runs)).CombinedOutput()
+	test := "-run=^TestSchedules$"
+	if m.pair {
+		test = "-run=^TestPairSchedules$"
+	}
+	said, err := exec.Command("go", "test", "-overlay", file, "-count=1", "-timeout=20m", test, "./vip", "-vip.runs", strconv.Itoa(runs)).CombinedOutput()
 	if err == nil {
 		return nil
 	}
