@@ -144,7 +144,8 @@ type Cluster struct {
 	nudges    *nudges
 	transport *transport
 
-	returning atomic.Bool // see Return
+	returning  atomic.Bool                // see Return
+	superseded atomic.Pointer[Superseded] // see Supersede; nil: no
 
 	asked asked         // of raft, and not answered yet
 	ended chan struct{} // closed when raft has shut down

@@ -28,6 +28,7 @@ const (
 	frameRefused byte = 5 // body: an error code, then its text
 	frameIndex   byte = 6 // no body; the answer is the index that the node has applied. Any node answers
 	frameRelay   byte = 7 // as framePropose, of a node that knows no leader. Any node answers
+	frameLog     byte = 8 // no body; the answer is a logEnd as JSON. Any node answers
 )
 
 const (
@@ -58,7 +59,7 @@ func readFrame(r io.Reader, limit int) (frame, error) {
 		return frame{}, fmt.Errorf("%w: a body of %d bytes, at most %d are allowed", errFrame, n, limit)
 	}
 	f := frame{kind: head[4], id: binary.BigEndian.Uint64(head[5:])}
-	if f.kind < framePropose || f.kind > frameRelay {
+	if f.kind < framePropose || f.kind > frameLog {
 		return frame{}, fmt.Errorf("%w: kind %d", errFrame, f.kind)
 	}
 	const step = 64 << 10

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +74,8 @@ func (c *Cluster) ask(ctx context.Context, kind byte, body []byte) ([]byte, erro
 		switch {
 		case c.closing():
 			return nil, ErrClosed
+		case c.superseded.Load() != nil:
+			return nil, c.superseded.Load()
 		case l.Self:
 			var b []byte
 			if b, err = c.serve(ctx, peer{name: c.name}, kind, body); err == nil {
@@ -172,6 +175,8 @@ func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) 
 		return c.ask(ctx, framePropose, body)
 	case frameIndex:
 		return binary.BigEndian.AppendUint64(nil, c.AppliedIndex()), nil
+	case frameLog:
+		return json.Marshal(c.logEnd())
 	}
 	return nil, errFrame
 }

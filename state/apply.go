@@ -184,6 +184,7 @@ func (v *View) putNode(c PutNode) Result {
 		}
 		n.JoinedIndex, n.Former = v.Index, nil
 		v.Nodes = slices.Insert(slices.Clone(v.Nodes), i, n)
+		v.forgetFormer(n)
 		return Result{}
 	}
 	old := v.Nodes[i]
@@ -295,11 +296,6 @@ func (v *View) useToken(c UseToken, now uint64) Result {
 
 func (v *View) expireTokens(now uint64) {
 	v.Tokens = slices.DeleteFunc(slices.Clone(v.Tokens), func(t Token) bool { return t.Expires <= now })
-}
-
-func (v *View) recover() Result {
-	v.Cluster.Generation++
-	return Result{Epoch: Epoch{v.Cluster.Generation, v.Index}}
 }
 
 // with returns a copy of m in which k is v.

@@ -134,10 +134,6 @@ type StickyLearn struct{ Batch []byte }
 // so that time in the log passes while there is a leader, and no wall clock can make it jump.
 type Tick struct{ ElapsedMs uint64 }
 
-// Recover raises the generation, after an operator forced a new majority: placements from then on are newer than any that the
-// lost majority may have made.
-type Recover struct{}
-
 func (Found) kind() kind       { return kindFound }
 func (SetConfig) kind() kind   { return kindSetConfig }
 func (Place) kind() kind       { return kindPlace }
@@ -150,7 +146,6 @@ func (UseToken) kind() kind    { return kindUseToken }
 func (RotateKeys) kind() kind  { return kindRotateKeys }
 func (StickyLearn) kind() kind { return kindStickyLearn }
 func (Tick) kind() kind        { return kindTick }
-func (Recover) kind() kind     { return kindRecover }
 func (Move) kind() kind        { return kindMove }
 func (SetNode) kind() kind     { return kindSetNode }
 

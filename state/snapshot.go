@@ -42,6 +42,7 @@ type image struct {
 	Scope      Scope
 	Nodes      []Node
 	Removed    map[string]string
+	Former     []Former `json:",omitempty"`
 	Placements []Placement
 	Servers    []imageServer
 	Lists      map[string][]ListEntry `json:",omitempty"`
@@ -62,7 +63,7 @@ type imageServer struct {
 func imageOf(v *View, logTime uint64) image {
 	im := image{
 		LogTime: logTime, Index: v.Index, Cluster: v.Cluster, Revision: v.Revision, Scope: v.Scope, Nodes: v.Nodes,
-		Removed: v.Removed, Placements: v.SortedPlacements(), Drained: v.Drained, Lists: v.Lists, Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
+		Removed: v.Removed, Former: v.Former, Placements: v.SortedPlacements(), Drained: v.Drained, Lists: v.Lists, Keys: v.Keys, CA: v.CA, Tokens: v.Tokens,
 		Certificates: v.Certificates, Tickets: v.Tickets,
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(v.Servers), ServerKey.Compare) {
@@ -74,7 +75,7 @@ func imageOf(v *View, logTime uint64) image {
 // view returns what im shows, with no Config yet.
 func (im *image) view() *View {
 	v := &View{
-		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed,
+		Index: im.Index, Cluster: im.Cluster, Revision: im.Revision, Scope: im.Scope, Nodes: im.Nodes, Removed: im.Removed, Former: im.Former,
 		Placements: make(map[string]Placement, len(im.Placements)), Servers: make(map[ServerKey]Admin, len(im.Servers)),
 		Drained: im.Drained, Lists: im.Lists, Keys: im.Keys, CA: im.CA, Tokens: im.Tokens, Certificates: im.Certificates, Tickets: im.Tickets,
 	}
@@ -94,6 +95,10 @@ func (v View) MarshalJSON() ([]byte, error) {
 	im.Tokens = slices.Clone(im.Tokens)
 	for i := range im.Tokens {
 		im.Tokens[i].SecretHash = nil
+	}
+	im.Former = slices.Clone(im.Former)
+	for i := range im.Former {
+		im.Former[i].Keys = nil
 	}
 	im.Certificates, im.Tickets = withoutKeys(im.Certificates, im.Tickets)
 	return json.Marshal(im)

@@ -112,7 +112,7 @@ func (m *Machine) apply(index uint64, b []byte) Result {
 	case RotateKeys:
 		r = next.rotateKeys(c)
 	case Recover:
-		r = next.recover()
+		r = next.recover(c)
 	case PutCertificate:
 		r = next.putCertificate(c)
 	case RemoveCertificate:

@@ -172,7 +172,16 @@ func random(r *rand.Rand, l *log) Command {
 	case 12:
 		return RotateKeys{Gossip: fixedKey(byte(r.IntN(200)), 16), Heartbeat: fixedKey(byte(r.IntN(200)), 32), Keep: r.IntN(3)}
 	case 13:
-		return Recover{}
+		c := Recover{Gossip: fixedKey(byte(r.IntN(200)), 32), Heartbeat: fixedKey(byte(r.IntN(200)), 32)}
+		for _, n := range v.Nodes {
+			if r.IntN(5) > 0 {
+				c.Keep = append(c.Keep, n.Name)
+			}
+		}
+		if r.IntN(6) > 0 { // it ends all placements, and there would be hardly any moves
+			return Tick{ElapsedMs: 500}
+		}
+		return c
 	case 17, 19, 20, 21, 22:
 		name := vip()
 		return Move{VIP: name, Node: node(), Expect: epoch(name), Drain: time.Duration(r.IntN(9)) * time.Second, Asked: r.IntN(2) == 0}
@@ -443,7 +452,7 @@ func every() []Command {
 		RotateKeys{Gossip: fixedKey('c', 16), Heartbeat: fixedKey('c', 32), Keep: 2},
 		StickyLearn{Batch: []byte{1, 2, 3}},
 		Tick{ElapsedMs: 1000},
-		Recover{},
+		Recover{Keep: []string{"lb1"}, Above: 3, Gossip: fixedKey('d', 16), Heartbeat: fixedKey('d', 32)},
 		Move{VIP: "a", Node: "lb2", Expect: Epoch{1, 2}, Drain: time.Minute, Asked: true},
 		SetNode{Name: "lb1", Drained: true, Drain: time.Minute, By: "ann", At: testTime.UTC()},
 	}

@@ -155,8 +155,12 @@ func (s *script) run(words []string, text string) string {
 		return fmt.Sprintf("%d sealed keys\n", bytes.Count(b, []byte(`"Key":`)))
 	case "tick":
 		return s.apply(Tick{ElapsedMs: a.num("ms")})
-	case "recover":
-		return s.apply(Recover{})
+	case "recover": // recover keep=lb1,lb2 above=7 gossip=x heartbeat=x
+		var keep []string
+		if a["keep"] != "" {
+			keep = strings.Split(a["keep"], ",")
+		}
+		return s.apply(Recover{Keep: keep, Above: a.num("above"), Gossip: a.key("gossip", 32), Heartbeat: a.key("heartbeat", 32)})
 	case "raw": // raw 99 7b7d: the bytes of a command, in hex
 		var b []byte
 		_, _ = fmt.Sscanf(strings.Join(bare, ""), "%x", &b)
@@ -276,6 +280,9 @@ func show(v *View) string {
 	}
 	for _, f := range slices.Sorted(maps.Keys(v.Removed)) {
 		p("refused %s, of %s", f, v.Removed[f])
+	}
+	for _, f := range v.Former {
+		p("former %s %v keys %d", f.Name, f.Advertise, len(f.Keys))
 	}
 	for _, pl := range v.SortedPlacements() {
 		line := fmt.Sprintf("vip %s on %s at %v", pl.VIP, pl.Node, pl.Epoch)

@@ -30,6 +30,7 @@ type View struct {
 
 	Nodes      []Node                 // by name
 	Removed    map[string]string      // fingerprint of a certificate that is refused from now on -> the node's name
+	Former     []Former               // nodes that the cluster was recovered without, the newest last
 	Placements map[string]Placement   // by VIP
 	Servers    map[ServerKey]Admin    // only what differs from Default
 	Lists      map[string][]ListEntry // what was set on lists at run time, by network
@@ -46,7 +47,7 @@ type View struct {
 // Cluster is what a cluster is from its first command on. The zero Cluster: not founded yet.
 type Cluster struct {
 	ID         string
-	Generation uint64    // raised by Recover alone; from 1
+	Generation uint64    // raised by Recover, and by Adopt; from 1
 	Founded    time.Time // by the founder's clock, for people only
 }
 
