@@ -61,6 +61,7 @@ const (
 	linkDown
 	notTaken
 	hearsNobody
+	leftBehind
 	leaseOver // only as the reason of a loss
 	grantsOver
 	outranked
@@ -69,6 +70,8 @@ const (
 func (m *machine) refusal(now int64, i int) refusal {
 	v := m.vips[i]
 	switch {
+	case m.superseded():
+		return leftBehind
 	case v.placed.Node == "":
 		return notPlaced
 	case v.placed.Node != m.name:
@@ -83,7 +86,7 @@ func (m *machine) refusal(now int64, i int) refusal {
 		return agentGone
 	case !m.fit:
 		return notFit
-	case m.silent(now):
+	case m.silent(now), now < m.listenTo:
 		return keepsSilent
 	case !v.linkUp:
 		return linkDown

@@ -109,6 +109,8 @@ func (m *machine) text(r refusal, i int) string {
 		return "this node was not fit"
 	case keepsSilent:
 		return "the guard has just started and keeps silent until old promises have run out"
+	case leftBehind:
+		return fmt.Sprintf("%s says that the cluster was recovered without this node (generation %d)", m.former.heard.By, m.former.heard.Generation)
 	case linkDown:
 		if v.noLink != "" {
 			return v.noLink
@@ -182,6 +184,10 @@ func (m *machine) status(now int64) *wireStatus {
 		w.Unfit = m.unfitWhy
 	}
 	w.Pair = m.standing(now)
+	if m.superseded() {
+		heard := m.former.heard
+		w.Superseded = &heard
+	}
 	for i, v := range m.vips {
 		w.Explain[v.name] = m.explain(now, i)
 		if w.Pair != nil && v.known != (Epoch{}) {

@@ -82,7 +82,7 @@ func (p *peer) serving() (bits uint64) {
 // may is whether p could be granted its claim on VIP j now.
 func (m *machine) may(now int64, j int, p *peer) bool {
 	v, c := m.vips[j], &p.claims[j]
-	return !m.silent(now) && c.flags&entryWant != 0 && v.knownNode == p.id && c.epoch == v.known &&
+	return !m.silent(now) && !m.superseded() && c.flags&entryWant != 0 && v.knownNode == p.id && c.epoch == v.known &&
 		(v.promised == p.id || v.promUntil <= now)
 }
 
@@ -191,7 +191,7 @@ func (m *machine) speak(now int64) {
 // grantSelf is a voter's grant to itself, under the same rule as to any other.
 func (m *machine) grantSelf(now int64, j int) {
 	v := m.vips[j]
-	if m.silent(now) || v.knownNode != m.self || v.known != v.placed.Epoch || (v.promised != m.self && v.promUntil > now) {
+	if m.silent(now) || m.superseded() || v.knownNode != m.self || v.known != v.placed.Epoch || (v.promised != m.self && v.promUntil > now) {
 		return
 	}
 	v.promised, v.promEpoch, v.promUntil = m.self, v.known, now+m.prof.promise
@@ -276,10 +276,10 @@ func (m *machine) flags(now int64) msgFlags {
 	}
 	set(m.agentAlive, flagAgent)
 	set(m.hadAgent && !m.agentAlive, flagOrphan)
-	set(m.agentAlive && m.fit && !m.witness && !m.silent(now), flagFit)
+	set(m.agentAlive && m.fit && !m.witness && !m.silent(now) && !m.superseded(), flagFit)
 	set(m.resigned(now), flagResigned)
 	set(m.witness, flagWitness)
-	set(m.silent(now), flagSilent)
+	set(m.silent(now) || m.superseded(), flagSilent)
 	set(m.realTime, flagRT)
 	return f
 }

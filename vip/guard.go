@@ -293,6 +293,7 @@ func (g *guard) loop() error {
 		}
 		g.m.tick(now)
 		g.act()
+		g.m.former.due(now, g.wire, g.tell)
 		g.tickRouters(now)
 		if now >= g.reportAt || g.dirty {
 			g.report()
@@ -442,15 +443,28 @@ func (g *guard) hearPeers(k int) {
 		if err != nil {
 			return // drained, or an ICMP error of an earlier send
 		}
+		if isNotice(g.rx[:n]) {
+			if g.m.notice(g.now(), g.rx[:n]) {
+				g.log.Error("left behind: the cluster was recovered without this node, which lets go of everything", "by", g.m.former.heard.By,
+					"generation", g.m.former.heard.Generation, "own", g.m.former.generation)
+			}
+			continue
+		}
 		why := g.codec.unpack(g.rx[:n], &g.in)
-		if why == "" {
+		switch {
+		case why == "":
 			why = g.m.receive(g.now(), k, &g.in)
+		case g.m.former.answer(g.now(), g.rx[:n], g.wire, g.tell):
+			why = "from a node that was left behind"
 		}
 		if why != "" && (why != overtaken || g.m.links == 1) {
 			g.dropped[why]++
 		}
 	}
 }
+
+// tell sends a notice.
+func (g *guard) tell(to netip.AddrPort, b []byte) { g.beats[0].send(b, sockaddr(to)) }
 
 // hearClaims drains a socket and looks for others who claim what is ours.
 func (g *guard) hearClaims(next func() (mac [6]byte, addr netip.Addr, more bool)) {

@@ -26,6 +26,8 @@ type machine struct {
 	peers       []*peer
 	vips        []*vip
 	configured  bool
+	former      formers // whom to tell that they were left behind, and whether we were
+	listenTo    int64   // until when nothing is claimed after the first setup
 
 	// Local facts.
 	agentAlive bool
@@ -293,14 +295,26 @@ func newMachine(now int64, boot uint64, realTime bool) *machine {
 	return m
 }
 
+// listenFirst is how long a guard that has just heard who its peers are claims nothing. Who knows that the cluster went on without
+// this node answers its first heartbeat.
+const listenFirst = 250 * ms
+
+// superseded is whether this node was told that the cluster goes on without it.
+func (m *machine) superseded() bool { return m.former.heard != Superseded{} }
+
 // silent is whether the life before may still be bound by promises.
 func (m *machine) silent(now int64) bool { return now < m.start+maxPromise }
 
 // configure takes a checked Setup. What it does not change goes on: peers, promises, leases, held addresses.
 func (m *machine) configure(now int64, s *Setup) {
+	first := !m.configured
 	m.self, m.name, m.selfVoter, m.witness = idOf(s.Self), s.Self, s.SelfVoter, s.Witness
 	m.votersIndex, m.applied, m.configured = s.VotersIndex, s.Applied, true
 	m.links = 1 + len(s.Also)
+	m.former.configure(s)
+	if first && len(s.Peers) > 0 {
+		m.listenTo = now + listenFirst
+	}
 
 	oldVIPs := m.vips
 	index := make([]int, len(s.VIPs)) // from new to old

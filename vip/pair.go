@@ -332,7 +332,7 @@ func (m *machine) nextGeneration(v *vip) uint64 { return max(v.known.Generation,
 
 // couldTake is whether this node could hold the VIP if it had it.
 func (m *machine) couldTake(now int64, v *vip) bool {
-	return m.agentAlive && m.fit && !m.silent(now) && v.linkUp && now >= v.brokenTo
+	return m.agentAlive && m.fit && !m.silent(now) && !m.superseded() && now >= m.listenTo && v.linkUp && now >= v.brokenTo
 }
 
 // ask probes for VIP i, and is true once nobody has answered for long enough.

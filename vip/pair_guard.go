@@ -304,3 +304,10 @@ func writeNote(path string, n note) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// PairGeneration reads the generation at which this node has last taken an address by itself, from the Pair.File of its guard; 0:
+// it never did.
+func PairGeneration(file string) (uint64, error) {
+	n, err := readNote(file)
+	return n.Generation, err
+}

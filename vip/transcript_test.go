@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ import (
 // TestTranscripts plays testdata/*.txt against one machine, n1 of three voters n1, n2, n3, with one VIP "public". A block is
 // commands, ----, and what the machine then did; times are milliseconds since the start.
 //
-//	start [norealtime] [witness] [links=N]   a new guard; its silence is over unless "young" is given
+//	start [norealtime] [witness] [links=N]   a new guard; its silence is over unless "young" is given; "fresh" has just been told of its peers
 //	start pair=tiebreak|available [disk=N]   one of two, n1 and n2, without a third voter; generation N is on its disk
 //	tie up|down                      from now on the tie-break answers, or does not
 //	disk full|well                   from now on the generation can't be written, or can
@@ -34,6 +35,7 @@ import (
 //	foreign MAC                      somebody claims the address; of a pair, n1 has MAC 5 and n2 MAC 2
 //	lost                             the address was taken off the link by somebody else
 //	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
+//	recovered NODE GENERATION        NODE says that the cluster was recovered without n1
 //	explain                          state
 func TestTranscripts(t *testing.T) {
 	golden.Each(t, "testdata/*.txt", 20, playTranscript)
@@ -125,13 +127,16 @@ func (s *script) command(f []string) {
 				s.m.remembered(uint64(n[0]-'0'), true, "")
 			}
 		}
-		s.setup = Setup{Self: "n1", Also: also, SelfVoter: true, Witness: slices.Contains(f, "witness"),
+		s.setup = Setup{Self: "n1", Also: also, Generation: 1, Keys: [][]byte{noticeKey}, SelfVoter: true, Witness: slices.Contains(f, "witness"),
 			Peers: []Peer{{Name: "n2", Voter: true, Also: also}, {Name: "n3", Voter: true, Also: also}},
 			VIPs:  []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
 		if s.tie = true; pair != nil {
 			s.setup.Pair, s.setup.Peers = pair, s.setup.Peers[:1]
 		}
 		s.m.configure(s.now, &s.setup)
+		if begin < s.now && !slices.Contains(f, "fresh") { // it has known its peers for long
+			s.m.listenTo = 0
+		}
 		if pair != nil {
 			s.m.mac, s.m.vips[0].mac = nodeMAC('5'), nodeMAC('5')
 		}
@@ -156,6 +161,11 @@ func (s *script) command(f []string) {
 	case "hear":
 		s.hear(f[1:])
 		m.tick(s.now)
+	case "recovered":
+		g, _ := strconv.ParseUint(f[2], 10, 64)
+		for _, b := range noticesOf(f[1], g, "n1") {
+			m.notice(s.now, b)
+		}
 	case "chat":
 		s.chats = nil
 		for _, c := range strings.Split(strings.Join(f[2:], " "), "+") {

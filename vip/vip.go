@@ -60,6 +60,9 @@ type Setup struct {
 	Applied    uint64 // newest log index that the agent has applied
 
 	Pair *Pair `json:",omitempty"` // nil: a majority of voters decides. It takes one peer, and no witness
+
+	Generation uint64   `json:",omitempty"` // of the cluster: raised when it is recovered without a majority
+	Former     []Former `json:",omitempty"` // nodes that it was recovered without, see notice.go
 }
 
 // Peer is another node.
@@ -194,6 +197,15 @@ func (s *Setup) Check() error {
 			bad("a pair needs a file for its generation")
 		}
 	}
+	if len(s.Former) > MaxFormer {
+		bad("%d former nodes, want at most %d", len(s.Former), MaxFormer)
+	}
+	for _, f := range s.Former {
+		if f.Name == "" || !beatable(f.Addr) || len(f.Keys) == 0 {
+			bad("former node %q: heartbeat address %v, %d keys: want a name, an address with a port, and a key", f.Name, f.Addr, len(f.Keys))
+		}
+		checkAlso(fmt.Sprintf("former node %q: ", f.Name), f.Also)
+	}
 	for _, p := range s.Placements {
 		if _, ok := vips[vipKey(p.VIP)]; !ok {
 			bad("placement of unknown vip %q", p.VIP)
@@ -239,6 +251,7 @@ type State struct {
 	Unable     map[string]string   // VIPs that this node cannot hold, whatever its agent says, and why
 	Pair       *Standing           // nil: these are no pair
 	Newest     map[string]Newest   // by VIP, in a pair
+	Superseded *Superseded         // the cluster goes on without this node, which holds and grants nothing; nil: nobody says so
 }
 
 // Link is this node's end of a way for heartbeats.

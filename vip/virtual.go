@@ -266,8 +266,14 @@ func (v *Virtual) Run(ctx context.Context) {
 			continue
 		}
 		for _, b := range inbox {
-			if v.codec != nil && v.codec.unpack(b, &v.in) == "" {
+			switch {
+			case v.codec == nil:
+			case isNotice(b):
+				v.m.notice(v.now(), b)
+			case v.codec.unpack(b, &v.in) == "":
 				v.m.receive(v.now(), 0, &v.in)
+			default:
+				v.m.former.answer(v.now(), b, v.wire, v.tell)
 			}
 		}
 		v.serve(agent, died, setup, setupN, saying, stopped)
@@ -278,11 +284,15 @@ func (v *Virtual) Run(ctx context.Context) {
 		}
 		v.m.tick(v.now())
 		v.act()
+		v.m.former.due(v.now(), v.wire, v.tell)
 		if now := v.now(); v.dirty || now >= v.reportAt {
 			v.report(now, stopped > 0)
 		}
 	}
 }
+
+// tell sends a notice.
+func (v *Virtual) tell(to netip.AddrPort, b []byte) { v.opts.Edge.Send(to, slices.Clone(b)) }
 
 // boot starts a life that knows nothing.
 func (v *Virtual) boot() {

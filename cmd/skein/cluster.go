@@ -10,8 +10,8 @@ import (
 )
 
 func (c *cli) clusterCommand() *cobra.Command {
-	noun := &cobra.Command{Use: "cluster", Short: "Found, join and extend a cluster", GroupID: groupNode}
-	noun.AddCommand(c.clusterInitCommand(), c.tokenCommand(), c.clusterJoinCommand(), c.clusterUpgradeCommand())
+	noun := &cobra.Command{Use: "cluster", Short: "Found, join, extend and recover a cluster", GroupID: groupNode}
+	noun.AddCommand(c.clusterInitCommand(), c.tokenCommand(), c.clusterJoinCommand(), c.clusterUpgradeCommand(), c.clusterRecoverCommand())
 	return noun
 }
 

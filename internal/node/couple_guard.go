@@ -60,7 +60,12 @@ func setup(self *config.Node, v *state.View, voters cluster.VoterSet) vip.Setup 
 		SelfVoter: voters.Has(self.Name), Witness: self.Role == config.Witness,
 		VotersIndex: voters.Index, Applied: v.Index,
 		Also: furtherLinks(self.Heartbeat, self.Port),
-		Pair: pairOf(self, v),
+		Pair: pairOf(self, v), Generation: v.Cluster.Generation,
+	}
+	for _, f := range v.Former[max(0, len(v.Former)-vip.MaxFormer):] {
+		s.Former = append(s.Former, vip.Former{
+			Name: f.Name, Addr: heartbeats(f.Advertise), Also: furtherLinks(f.Heartbeat, f.Advertise.Port()), Keys: f.Keys[:min(len(f.Keys), vip.MaxKeys)],
+		})
 	}
 	for _, m := range v.Nodes {
 		if m.Name == self.Name {

@@ -267,6 +267,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleSeed)
 	couples(n.couplePlacement)
 	couples(n.couplePair)
+	couples(n.coupleSuperseded)
 	couples(n.coupleDrain)
 	couples(n.coupleTellFlows)
 	couples(n.coupleWake)

@@ -170,6 +170,10 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 		add(api.Critical, "mend the disk, then restart the agent; if the data is lost: `skein node remove "+n.conf.Name+
 			"` on another node and join again", "the disk failed, and this node acknowledges nothing any more: %v", disk)
 	}
+	if s := guard.Superseded; s != nil {
+		add(api.Critical, leftBehindHint(s.By, clusterDir(n.conf)), "left behind: %s says that the cluster was recovered without this node (generation %d, here %d)",
+			s.By, s.Generation, view.Cluster.Generation)
+	}
 	if f := n.onDisk.Get().Failed; f != nil {
 		add(api.Warning, "mend the cause, then `skein node upgrade "+n.conf.Name+"`", "the upgrade to %s failed, and %s went on: %s", f.Version, n.version, f.Why)
 	}
