@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -237,17 +238,22 @@ func enable(a *arena, n *fleet.Node) error {
 	return nil
 }
 
-func serverDies(a *arena, _ *fleet.Node) error { return a.Servers[1].Close() }
+// serverOf is the web server that bears what is meant for n: another one for each node, so that two faults at a time meet two servers.
+func (a *arena) serverOf(n *fleet.Node) **lab.WebServer {
+	return &a.Servers[slices.Index(a.fleet.Nodes(), n)]
+}
 
-func serverIsBack(a *arena, _ *fleet.Node) (err error) {
-	old := a.Servers[1]
-	a.Servers[1], err = a.Host(old.Name).ServeHTTP(old.Name, stage.WebPort)
+func serverDies(a *arena, n *fleet.Node) error { return (*a.serverOf(n)).Close() }
+
+func serverIsBack(a *arena, n *fleet.Node) (err error) {
+	s := a.serverOf(n)
+	*s, err = a.Host((*s).Name).ServeHTTP((*s).Name, stage.WebPort)
 	return err
 }
 
 func serverIll(ill bool) func(*arena, *fleet.Node) error {
-	return func(a *arena, _ *fleet.Node) error {
-		a.Servers[2].Ill.Store(ill)
+	return func(a *arena, n *fleet.Node) error {
+		(*a.serverOf(n)).Ill.Store(ill)
 		return nil
 	}
 }
