@@ -18,6 +18,8 @@ type NodeHealth struct {
 	Flapping bool          // it was lost too often of late: it gets an address only when nobody else can take it
 	Short    []string      // VIPs behind which it sees fewer healthy servers than their minimum_servers
 	Unable   []string      // VIPs that it cannot hold: their interface is missing or down there
+	Runs     uint64        // the revision that it serves, as it said last; 0: it has not said
+	Failed   uint64        // the revision that it could not put in force, as it said last; 0: none
 }
 
 // Decision is a placement to propose, and why. With a Drain it is a move from a node that is well.
@@ -41,8 +43,8 @@ func (d Decision) Command() Command {
 // well. again is after how long to ask again although nothing has changed; 0: no need.
 //
 // VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, unable, no
-// balancer of this cluster any more, drained, or short of servers where another node is not, goes to the best node that can take it: one that
-// is not flapping, then the first in prefer, then the one that holds the fewest units, then the leader, then the first by name. With
+// balancer of this cluster any more, drained, short of servers where another node is not, or unable to put the newest configuration in force
+// where another node has, goes to the best node that can take it: one that serves the newest configuration, is not flapping, then the first in prefer, then the one that holds the fewest units, then the leader, then the first by name. With
 // failback, a unit goes back to the node that prefer ranks highest once that has been well for so long. A holder that health does not
 // mention is not judged, and is given nothing either. What nobody can take stays where it is; who leads never matters to a holder
 // that is well.
@@ -148,6 +150,7 @@ func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int,
 	}
 	slices.SortFunc(can, func(a, b string) int {
 		return cmp.Or(
+			cmp.Compare(u.behind(v, health, a), u.behind(v, health, b)),
 			order(u.short(health[a]), u.short(health[b])),
 			order(health[a].Flapping, health[b].Flapping),
 			cmp.Compare(rank(a), rank(b)),
@@ -196,6 +199,8 @@ func (u *unit) wrong(v *View, health map[string]NodeHealth, best string) string 
 		return u.holder + " cannot hold it: its interface is missing or down there"
 	case isDrained(v, u.holder):
 		return u.holder + " is drained"
+	case u.behind(v, health, u.holder) > 0 && u.behind(v, health, best) == 0 && !health[best].Flapping:
+		return fmt.Sprintf("%s could not put revision %d in force, %s has", u.holder, v.Revision.Number, best)
 	case u.short(h) && !u.short(health[best]) && !health[best].Flapping:
 		return u.holder + " sees fewer healthy servers than minimum_servers"
 	}
@@ -238,6 +243,22 @@ func (u *unit) unable(h NodeHealth) bool {
 // short reports whether the node of that health lacks servers behind one of u's VIPs.
 func (u *unit) short(h NodeHealth) bool {
 	return slices.ContainsFunc(u.vips, func(name string) bool { return slices.Contains(h.Short, name) })
+}
+
+// behind tells how far a node is from serving the newest configuration: 0, it does; 1, it has not said so; 2, it could not put it in
+// force, say because somebody else has the port. Nobody is behind as long as u's holder has not failed: the others may be a moment
+// late, and what matters then is that they have not failed either.
+func (u *unit) behind(v *View, health map[string]NodeHealth, node string) int {
+	newest := v.Revision.Number
+	switch {
+	case newest == 0:
+		return 0
+	case health[node].Failed == newest:
+		return 2
+	case health[u.holder].Failed == newest && health[node].Runs != newest:
+		return 1
+	}
+	return 0
 }
 
 // order puts false before true.

@@ -212,6 +212,10 @@ func (a arguments) health() (map[string]NodeHealth, error) {
 				h.Short = append(h.Short, vip)
 			} else if vip, ok := strings.CutPrefix(w, "unable:"); ok {
 				h.Unable = append(h.Unable, vip)
+			} else if n, ok := strings.CutPrefix(w, "runs:"); ok {
+				h.Runs, _ = strconv.ParseUint(n, 10, 64)
+			} else if n, ok := strings.CutPrefix(w, "failed:"); ok {
+				h.Failed, _ = strconv.ParseUint(n, 10, 64)
 			} else if w == "flapping" {
 				h.Flapping = true
 			} else if d, err := time.ParseDuration(w); err == nil {

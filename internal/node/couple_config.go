@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/config"
@@ -12,33 +13,56 @@ import (
 )
 
 // coupleConfig: a new revision in the log -> the engine and the checks. What the engine refuses leaves the old plan serving, and is
-// shown as running < committed with the reason.
+// shown as running < committed with the reason; it is tried again, since what was in its way, say another program's port, may go.
 func (n *Node) coupleConfig(ctx context.Context) {
 	var tried uint64
-	n.machine.Views().Each(ctx, func(v *state.View) {
-		if v.Revision.Number == tried {
-			return
-		}
-		tried = v.Revision.Number
-		err := v.ConfigError
-		if err == nil {
-			err = n.put(v)
-		}
-		n.running.Update(func(r api.Running) api.Running {
-			r.Tried, r.Error = tried, ""
-			if err != nil {
-				r.Error = err.Error()
-				return r
+	var again <-chan time.Time // nil: it runs, or never will
+	for {
+		v, viewed := n.machine.Views().Watch()
+		if v.Revision.Number != tried {
+			tried, again = v.Revision.Number, nil
+			if !n.putOrSay(v) && v.ConfigError == nil {
+				again = time.After(putAgain)
 			}
-			r.Revision = tried
-			return r
-		})
-		if err != nil {
-			n.log.Error("configuration not taken", "revision", tried, "running", n.running.Get().Revision, "why", err)
+		}
+		select {
+		case <-viewed:
+		case <-again:
+			tried = 0
+		case <-ctx.Done():
 			return
 		}
-		n.log.Info("configuration runs", "revision", tried, "by", v.Revision.Author, "message", v.Revision.Message)
+	}
+}
+
+// putAgain is between two attempts to put the same configuration in force.
+const putAgain = 5 * time.Second
+
+// putOrSay puts the newest configuration in force, or says why it is not. An attempt that fails like the one before is no news.
+func (n *Node) putOrSay(v *state.View) (ok bool) {
+	tried, before := v.Revision.Number, n.running.Get()
+	err := v.ConfigError
+	if err == nil {
+		err = n.put(v)
+	}
+	if err != nil && before.Tried == tried && before.Error == err.Error() {
+		return false
+	}
+	n.running.Update(func(r api.Running) api.Running {
+		r.Tried, r.Error = tried, ""
+		if err != nil {
+			r.Error = err.Error()
+			return r
+		}
+		r.Revision = tried
+		return r
 	})
+	if err != nil {
+		n.log.Error("configuration not taken", "revision", tried, "running", n.running.Get().Revision, "why", err)
+		return false
+	}
+	n.log.Info("configuration runs", "revision", tried, "by", v.Revision.Author, "message", v.Revision.Message)
+	return true
 }
 
 // put hands a configuration to the engine and the checks. A witness runs no traffic: every configuration suits it.

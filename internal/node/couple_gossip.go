@@ -6,15 +6,19 @@ import (
 	"slices"
 	"time"
 
+	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/healthcheck"
 	"github.com/skeinlb/skein/state"
 )
 
-// summary rides in a node's gossip: which servers it finds down. It is bounded, because gossip's metadata is (512 bytes); whoever
+// summary rides in a node's gossip: what it serves, and which servers it finds down. It is bounded, because gossip's metadata is (512 bytes); whoever
 // needs all of it asks the node's API.
 type summary struct {
+	Runs   uint64 `json:"runs,omitempty"`   // the revision that is in force
+	Failed uint64 `json:"failed,omitempty"` // a newer one that could not be put in force
+
 	Short []string `json:"short,omitempty"` // VIPs behind which it sees fewer healthy servers than their minimum_servers
 	Down  []string `json:"down,omitempty"`  // "backend/server"
 	More  int      `json:"more,omitempty"`  // how many of Down did not fit
@@ -22,9 +26,9 @@ type summary struct {
 
 const summaryMax = 480 // bytes of JSON
 
-// summarize returns the summary of verdicts under the configuration c, in a stable order.
-func summarize(c *config.Config, verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
-	s := summary{Short: short(c, verdicts)}
+// summarize returns the summary of what runs and of verdicts under the configuration c, in a stable order.
+func summarize(c *config.Config, running api.Running, verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
+	s := summary{Short: short(c, verdicts), Runs: running.Revision, Failed: failed(running)}
 	for k, v := range verdicts {
 		if !v.Up {
 			s.Down = append(s.Down, k.String())
@@ -46,6 +50,14 @@ func summarize(c *config.Config, verdicts map[healthcheck.Key]healthcheck.Verdic
 		s.Down = s.Down[:len(s.Down)-1]
 		s.More++
 	}
+}
+
+// failed is the revision that could not be put in force, 0 when none was tried in vain.
+func failed(r api.Running) uint64 {
+	if r.Error == "" {
+		return 0
+	}
+	return r.Tried
 }
 
 // readSummary reads what summarize wrote; what cannot be read says nothing.
@@ -90,13 +102,15 @@ func (n *Node) coupleGossip(ctx context.Context) {
 	for {
 		view, viewed := n.machine.Views().Watch()
 		verdicts, judged := n.checker.Verdicts().Watch()
-		if b := summarize(view.Config, verdicts); string(b) != last {
+		running, ran := n.running.Watch()
+		if b := summarize(view.Config, running, verdicts); string(b) != last {
 			last = string(b)
 			n.cluster.SetMeta(b)
 		}
 		select {
 		case <-viewed:
 		case <-judged:
+		case <-ran:
 		case <-ctx.Done():
 			return
 		}

@@ -24,6 +24,7 @@ func (n *Node) couplePlacement(ctx context.Context) {
 		view, viewed := n.machine.Views().Watch()
 		seen, saw := n.guard.State().Watch()
 		members, met := n.cluster.Members().Watch()
+		_, ran := n.running.Watch()
 		now := time.Now()
 		var wake time.Time
 		if seen.Connected && !seen.Silent {
@@ -49,6 +50,7 @@ func (n *Node) couplePlacement(ctx context.Context) {
 		case <-viewed:
 		case <-saw:
 		case <-met:
+		case <-ran:
 		case <-due:
 		case <-ctx.Done():
 			return
@@ -91,7 +93,10 @@ func (n *Node) health(v *state.View, s vip.State, members []cluster.Member) map[
 	h := make(map[string]state.NodeHealth, len(v.Nodes))
 	for _, m := range v.Nodes {
 		if m.Name == n.conf.Name {
-			h[m.Name] = state.NodeHealth{Alive: true, Fit: s.Fit, Unable: slices.Sorted(maps.Keys(s.Unable))}
+			running := n.running.Get()
+			h[m.Name] = state.NodeHealth{
+				Alive: true, Fit: s.Fit, Unable: slices.Sorted(maps.Keys(s.Unable)), Runs: running.Revision, Failed: failed(running),
+			}
 			continue
 		}
 		if p, known := s.Peers[m.Name]; known && (p.Age >= 0 || p.ConfirmedDead) {
@@ -100,7 +105,10 @@ func (n *Node) health(v *state.View, s vip.State, members []cluster.Member) map[
 	}
 	for _, m := range members {
 		if known, ok := h[m.Name]; ok {
-			known.Short = readSummary(m.Meta).Short
+			said := readSummary(m.Meta)
+			if known.Short = said.Short; m.Name != n.conf.Name {
+				known.Runs, known.Failed = said.Runs, said.Failed
+			}
 			h[m.Name] = known
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/healthcheck"
 	"github.com/skeinlb/skein/state"
@@ -113,7 +114,7 @@ backend "two" {
 		for _, k := range x.down {
 			verdicts[k] = healthcheck.Verdict{}
 		}
-		if got := readSummary(summarize(c, verdicts)).Short; !slices.Equal(got, x.want) {
+		if got := readSummary(summarize(c, api.Running{}, verdicts)).Short; !slices.Equal(got, x.want) {
 			t.Errorf("down %v: short of servers behind %v, want %v", x.down, got, x.want)
 		}
 	}

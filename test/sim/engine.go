@@ -18,6 +18,7 @@ type engine struct {
 	mu sync.Mutex
 	// mu guards the following.
 	conf  *config.Config
+	fails error // Apply
 	admin map[state.ServerKey]setting
 
 	certs   []*data.Certificate
@@ -38,8 +39,18 @@ func (e *engine) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (e *engine) Apply(c *config.Config) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.fails != nil {
+		return e.fails
+	}
 	e.conf = c
 	return nil
+}
+
+// refuse makes every configuration from now on fail with err; nil: none.
+func (e *engine) refuse(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fails = err
 }
 
 func (e *engine) Check(*config.Config) error     { return nil }
