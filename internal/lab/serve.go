@@ -50,7 +50,7 @@ func (h *Host) ServeHTTP(name string, port uint16) (*WebServer, error) {
 			return
 		}
 		rw.Header().Set("Content-Length", strconv.FormatInt(n, 10))
-		io.CopyN(rw, zeros{}, n)
+		io.CopyN(rw, Bytes(n), n)
 	})
 	mux.HandleFunc("/wait/{d}", func(rw http.ResponseWriter, r *http.Request) {
 		d, err := time.ParseDuration(r.PathValue("d"))
@@ -90,12 +90,22 @@ func (h *Host) ServeHTTP(name string, port uint16) (*WebServer, error) {
 // Close stops the server as a crash would: connections under way are cut.
 func (w *WebServer) Close() error { return w.server.Close() }
 
-// zeros reads as "0" for ever.
-type zeros struct{}
+// Bytes is what /bytes/N sends: n bytes, no two blocks alike.
+func Bytes(n int64) io.Reader { return io.LimitReader(new(numbers), n) }
 
-func (zeros) Read(p []byte) (int, error) {
+// numbers reads as the numbers from 0, eight digits each, for ever.
+type numbers struct{ at int64 }
+
+func (s *numbers) Read(p []byte) (int, error) {
+	var b [8]byte
 	for i := range p {
-		p[i] = '0'
+		if i == 0 || s.at&7 == 0 {
+			for d, n := 7, s.at>>3; d >= 0; d, n = d-1, n/10 {
+				b[d] = '0' + byte(n%10)
+			}
+		}
+		p[i] = b[s.at&7]
+		s.at++
 	}
 	return len(p), nil
 }

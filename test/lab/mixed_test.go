@@ -63,7 +63,7 @@ const mixedServers = 3
 // newMixed starts the servers.
 func newMixed(s *stage) *mixed {
 	s.t.Helper()
-	m := &mixed{s: s, roots: x509.NewCertPool()}
+	m := &mixed{s: s}
 	for i := range mixedServers {
 		srv := &mixedServer{host: s.host(fmt.Sprintf("mixed%d", i+1))}
 		s.must(srv.start())
@@ -96,9 +96,8 @@ backend "mixed" {
 	return text + "}\n"
 }
 
-// importCertificate makes the certificate of the site and gives it to the cluster.
-func (m *mixed) importCertificate() {
-	s := m.s
+// importCertificate makes the certificate of the site, gives it to the cluster, and returns it for clients to trust.
+func (s *stage) importCertificate() *x509.CertPool {
 	s.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	s.must(err)
@@ -112,13 +111,15 @@ func (m *mixed) importCertificate() {
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	s.must(err)
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	m.roots.AppendCertsFromPEM(text)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
 	file := filepath.Join(s.dir, "lab.pem")
 	s.must(os.WriteFile(file, append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...), 0o600))
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	_, err = s.fleet.Nodes()[0].Skein(ctx, "cert", "import", "lab", file)
 	s.must(err)
+	return roots
 }
 
 // start starts the clients.

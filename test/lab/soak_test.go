@@ -47,7 +47,7 @@ func TestSoak(t *testing.T) {
 	m := newMixed(s)
 	web, echo := s.servants()
 	st := newSite(fmt.Sprintf("vip \"public\" { address = \"%v/24\" }\n", vip)+m.frontends(), `vip     = "public"`, "", web, echo, s.db)
-	m.importCertificate()
+	m.roots = s.importCertificate()
 
 	var ops []*operator
 	for _, n := range s.fleet.Nodes() {

@@ -138,11 +138,11 @@ func run(runs int, out, only string) error {
 	missed := 0
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, m := range mutants {
-		fmt.Fprintf(os.Stderr, "%s ...\n", m.Name)
+		fmt.Fprintf(os.Stderr, "%s ... ", m.Name)
 		if err := m.look(dir, runs); err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		if m.Found {
+		if fmt.Fprintln(os.Stderr, m.After); m.Found {
 			fmt.Fprintf(w, "%s\tfound after %d schedules\t%s\n", m.Name, m.After, m.By)
 		} else {
 			missed++
