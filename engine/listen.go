@@ -76,6 +76,7 @@ func (e *Engine) open(next *plan.Plan) ([]*listener, error) {
 				l.heir = true
 				for _, fd := range l.fds {
 					loop.DeferAccept(fd, clientFirst(want))
+					loop.BoundUnsent(fd) // a former version may not have
 				}
 				continue
 			}

@@ -109,6 +109,14 @@ func DeferAccept(fd int, on bool) {
 	setInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds)
 }
 
+// unsentMost is what a connection holds at most of what its peer's window has no room for. What is on its way does not count, so that
+// no path is too long for it.
+const unsentMost = 256 << 10
+
+// BoundUnsent has the connections of a listener take no more than unsentMost ahead of their peers. Left to itself the kernel takes up to
+// net.ipv4.tcp_wmem, 4 MiB, for a peer that reads nothing.
+func BoundUnsent(fd int) { setInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost) }
+
 // Accept takes one connection from a listener: non-blocking, close-on-exec.
 func Accept(fd int) (int, netip.AddrPort, syscall.Errno) {
 	var sa syscall.RawSockaddrAny
@@ -240,6 +248,7 @@ func Listen(at netip.AddrPort, o ListenOptions) (fd int, err error) {
 		return fd, fmt.Errorf("set SO_REUSEPORT: %w", err)
 	}
 	DeferAccept(fd, o.Defer)
+	BoundUnsent(fd)
 	if err := unix.Listen(fd, backlog); err != nil {
 		return fd, fmt.Errorf("listen: %w", err)
 	}
