@@ -26,7 +26,10 @@ func (t translated) Unwrap() error { return t.is }
 func (t translated) Error() string { return t.error.Error() }
 
 func apiError(err error) error {
+	var left *cluster.Superseded
 	switch {
+	case errors.As(err, &left):
+		return translated{err, api.ErrNoLeader}
 	case errors.Is(err, cluster.ErrNoLeader), errors.Is(err, cluster.ErrNoQuorum), errors.Is(err, state.ErrNotFounded):
 		return translated{err, api.ErrNoLeader}
 	case errors.Is(err, cluster.ErrUnknownOutcome):

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -16,11 +17,13 @@ import (
 // shown as running < committed with the reason; it is tried again, since what was in its way, say another program's port, may go.
 func (n *Node) coupleConfig(ctx context.Context) {
 	var tried uint64
+	var text []byte
 	var again <-chan time.Time // nil: it runs, or never will
 	for {
 		v, viewed := n.machine.Views().Watch()
-		if v.Revision.Number != tried {
-			tried, again = v.Revision.Number, nil
+		// The number alone does not do: a cluster that was recovered may give it a second time, to another text.
+		if v.Revision.Number != tried || !bytes.Equal(v.Revision.Text, text) {
+			tried, text, again = v.Revision.Number, v.Revision.Text, nil
 			if !n.putOrSay(v) && v.ConfigError == nil {
 				again = time.After(putAgain)
 			}

@@ -54,17 +54,13 @@ type Known struct {
 
 // OpenRecovery reads what this node has, and asks the others whether they live.
 func OpenRecovery(ctx context.Context, c *config.Node) (*Recovery, error) {
-	return openRecovery(ctx, c, nil)
-}
-
-func openRecovery(ctx context.Context, c *config.Node, network cluster.Network) (*Recovery, error) {
 	machine := state.New()
 	above, err := vip.PairGeneration(filepath.Join(c.DataDir, pairFile))
 	if err != nil {
 		return nil, err
 	}
 	r, err := cluster.OpenRecovery(cluster.Options{
-		Dir: clusterDir(c), Advertise: advertise(c), Role: roleOf(c.Role), Machine: machine, Views: machine.Views(), Network: network,
+		Dir: clusterDir(c), Advertise: advertise(c), Role: roleOf(c.Role), Machine: machine, Views: machine.Views(),
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

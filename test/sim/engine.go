@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"net/netip"
+	"reflect"
 	"sync"
 
 	"github.com/skeinlb/skein/config"
@@ -101,7 +102,7 @@ func (e *engine) SetAdmin(backend, server string, s plan.Admin, weight int) {
 func (e *engine) runs(c *config.Config) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.conf == c
+	return e.conf == c || reflect.DeepEqual(e.conf, c) // a snapshot that was installed brings the same text as another Config
 }
 
 // of returns what was last set on a server.

@@ -48,6 +48,7 @@ type World struct {
 	broken []string        // invariants that did not hold
 	takes  map[string]int  // by VIP: times that a node put it on its link
 	voters map[string]bool // see votes; of the test's goroutine alone
+	split  bool            // two clusters, by an operator's will: two holders are no violation
 }
 
 // Node is one host: a kernel with a link, a guard, an agent, a directory that survives.
@@ -174,13 +175,17 @@ func (w *World) running() []*Node {
 }
 
 // boot powers a host on: guard, then agent.
-func (n *Node) boot() {
+func (n *Node) boot() { n.bootSlowly(0) }
+
+// bootSlowly lets so much time pass before the agent.
+func (n *Node) bootSlowly(d time.Duration) {
 	if n.up {
 		return
 	}
 	n.w.net.change(func() { n.w.net.host(n.addr.Addr()).up = true })
 	n.up = true
 	n.startGuard()
+	time.Sleep(d)
 	n.startAgent()
 	n.w.reachable()
 }
@@ -379,9 +384,12 @@ func (w *World) Loss(p float64) {
 }
 
 // votes tells the world's judge who votes now: what the nodes say while all is well.
-func (w *World) votes() {
+func (w *World) votes() { w.votesOf(w.running()[0]) }
+
+// votesOf takes that node's word for it.
+func (w *World) votesOf(n *Node) {
 	clear(w.voters)
-	for _, name := range w.running()[0].report().Raft.Voters {
+	for _, name := range n.report().Raft.Voters {
 		w.voters[name] = true
 	}
 	w.reachable()
@@ -470,7 +478,7 @@ func (n *Node) answers(name string) bool {
 
 // judge is called with w.mu held whenever a node begins or goes on to answer.
 func (w *World) judge(n *Node, name string) {
-	if !n.answers(name) {
+	if !n.answers(name) || w.split {
 		return
 	}
 	for _, o := range w.Nodes {
