@@ -287,5 +287,5 @@ func (m *machine) ownerOf(mac [6]byte) *peer {
 }
 
 func (p profile) describe() string {
-	return fmt.Sprintf("%s: %v x %d, lease %v", p.name, time.Duration(p.interval), p.promise/p.interval, time.Duration(p.lease).Round(time.Millisecond))
+	return fmt.Sprintf("%s: %v x %.4g, lease %v", p.name, time.Duration(p.interval), float64(p.promise)/float64(p.interval), time.Duration(p.lease).Round(time.Millisecond))
 }

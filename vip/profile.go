@@ -46,7 +46,9 @@ var gates = [...]int64{40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms}
 //
 //	margin  = max(promise/6, lateness + 5 ms)      the part of the promise that no lease may use
 //	lease   = promise - margin
-//	lease  >= 2 interval + 2 lateness + rtt        or the promise grows by an interval, up to maxPromise
+//	lease  >= 2 interval + 2 lateness + rtt        or the promise grows by a quarter of an interval, up to maxPromise
+//
+// By quarters: every fail-over waits for the promise, and a guard that is 6 ms late now and then shall not cost it an interval.
 func profileFor(realTime bool, lateness, peerLateness, rtt int64) profile {
 	c := safe
 	switch {
@@ -56,8 +58,8 @@ func profileFor(realTime bool, lateness, peerLateness, rtt int64) profile {
 		c = fast
 	}
 	late := max(lateness, peerLateness)
-	for n := c.times; ; n++ {
-		p := profile{name: c.name, interval: c.interval, promise: min(n*c.interval, maxPromise)}
+	for n := 4 * c.times; ; n++ {
+		p := profile{name: c.name, interval: c.interval, promise: min(n*c.interval/4, maxPromise)}
 		p.lease = p.promise - max(p.promise/6, min(late+5*ms, p.promise/2))
 		if p.lease >= 2*p.interval+2*late+rtt || p.promise == maxPromise {
 			for _, g := range gates {
