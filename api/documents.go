@@ -41,6 +41,7 @@ type ClusterStatus struct {
 	Voters int    `json:"voters"`
 	Alive  int    `json:"voters_alive"`
 	Needed int    `json:"voters_needed"` // a majority
+	Level  int    `json:"level"`         // of the commands that every node applies
 
 	Pair *PairStatus `json:"pair,omitempty"` // two nodes that do without one
 }

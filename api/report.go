@@ -16,6 +16,8 @@ type NodeReport struct {
 	StartedAt time.Time `json:"started_at"`
 	PID       int       `json:"pid"` // of the agent
 	Program   Program   `json:"program"`
+	Level     int       `json:"level,omitempty"`    // the newest level of commands that the version applies; 0: it knows of none
+	Outdated  string    `json:"outdated,omitempty"` // why the version can't apply the log any more
 
 	Revision  RevisionReport   `json:"revision"`
 	Raft      RaftReport       `json:"raft"`

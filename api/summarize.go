@@ -104,6 +104,9 @@ func nodeTrouble(n *NodeStatus, committed uint64) string {
 	if !r.Disk.OK {
 		t = append(t, "disk failed: "+cmp.Or(r.Disk.Error, "unknown error"))
 	}
+	if r.Outdated != "" {
+		t = append(t, "its version is too old for the log")
+	}
 	if r.Raft.State == "stopped" {
 		t = append(t, "has left the log's quorum")
 	}
@@ -116,6 +119,7 @@ func nodeTrouble(n *NodeStatus, committed uint64) string {
 	switch {
 	case !r.Guard.Running:
 		t = append(t, "its guard does not run: it cannot hold an address")
+	case r.Outdated != "":
 	case !r.Guard.Fit && n.Role != string(state.Witness) && committed > 0: // without a configuration nothing can be fit
 		t = append(t, "unfit to hold an address: "+cmp.Or(r.Guard.FitReason, "no reason given"))
 	}
@@ -130,7 +134,7 @@ func by(who string) string {
 }
 
 func clusterOf(f Facts, nodes []NodeStatus) ClusterStatus {
-	c := ClusterStatus{ID: f.View.Cluster.ID}
+	c := ClusterStatus{ID: f.View.Cluster.ID, Level: f.View.Level()}
 	for _, n := range nodes {
 		if !n.Voter {
 			continue

@@ -34,6 +34,7 @@ type ClusterUpgraded struct {
 type Program struct {
 	Path    string         `json:"path"`              // "": this agent cannot be upgraded in place
 	Version string         `json:"version"`           // of what lies there; "" when it cannot be asked
+	Level   int            `json:"level,omitempty"`   // the newest level of commands that it applies; 0 as Version
 	Differs bool           `json:"differs"`           // another file than the one that runs
 	Problem string         `json:"problem,omitempty"` // why it cannot be asked
 	Failed  *FailedUpgrade `json:"failed,omitempty"`  // the attempt after which this process went on
@@ -50,6 +51,11 @@ type FailedUpgrade struct {
 // UpgradeRefused turns why an upgrade was not begun into an answer. Nothing has changed then.
 func UpgradeRefused(hint string, err error) error {
 	return errorf(CodeConflict, hint, "not upgraded, and nothing has changed: %v", err)
+}
+
+// Outdated turns a write that the version of some node does not know into an answer.
+func Outdated(err error) error {
+	return errorf(CodeConflict, "", "nothing was changed: %v", err)
 }
 
 // postUpgrade upgrades this node, or has another one upgrade itself.

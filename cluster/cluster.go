@@ -30,9 +30,9 @@ import (
 // Machine is what the log drives; state.Machine is one. Apply, Snapshot and Restore are called by one goroutine, never at the same
 // time; Snapshot must be quick, what it returns is persisted while Apply goes on.
 type Machine interface {
-	Apply(index uint64, cmd []byte) any // a []byte
+	Apply(index uint64, cmd []byte) any // a []byte; or an error: it needs a newer version, and nothing may be applied any more
 	Snapshot() (Snapshot, error)
-	Restore(r io.Reader) error
+	Restore(r io.Reader) error // state.ErrTooNew: as an error of Apply
 }
 
 // Snapshot is the machine's state at one index.
@@ -60,6 +60,9 @@ type Options struct {
 	// Grants says whether a node's guard would grant addresses now. A node becomes a voter only then: each voter raises the number of
 	// grants that a holder needs. nil: always.
 	Grants func(node string) bool
+	// Behind says which member holds back the level of the cluster, and what to do about it, for whoever needs a higher one. nil: not
+	// known.
+	Behind func(level int) string
 	// Disk is asked after every synced write whether it failed; simulations make it fail. nil: only the real disk can.
 	Disk func() error
 	// Now is the clock that certificates are checked against. nil: time.Now.
@@ -132,6 +135,7 @@ type Cluster struct {
 	rival      watch.Value[Rival]
 	members    watch.Value[[]Member]
 	voterSet   watch.Value[VoterSet]
+	outdated   watch.Value[error]
 	meta       watch.Value[[]byte]
 	links      links
 	nudge      chan struct{} // something that members shows has changed
@@ -180,6 +184,9 @@ func Open(opt Options) (*Cluster, error) {
 	}
 	if opt.Grants == nil {
 		opt.Grants = func(string) bool { return true }
+	}
+	if opt.Behind == nil {
+		opt.Behind = func(int) string { return "" }
 	}
 	if opt.Role == "" {
 		opt.Role = state.Balancer
@@ -399,6 +406,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	background.Go(func() { c.found(ctx) })
 	background.Go(func() { c.renew(ctx) })
 	background.Go(func() { c.watchDisk(ctx) })
+	background.Go(func() { c.watchOutdated(ctx) })
 	background.Go(func() { c.snapshots(ctx) })
 	background.Go(func() { c.keepWarm(ctx) })
 
@@ -459,7 +467,8 @@ func (c *Cluster) startRaft() error {
 		}
 	}
 	c.nudges = newNudges(c)
-	c.fsm = &fsm{m: c.opt.Machine, store: c.store, snaps: c.snaps, dir: c.dir, hurry: c.stopping, committed: c.nudges.committed, voted: c.wake}
+	c.fsm = &fsm{m: c.opt.Machine, store: c.store, snaps: c.snaps, dir: c.dir, hurry: c.stopping, committed: c.nudges.committed, voted: c.wake,
+		outdated: &c.outdated}
 	if err := c.fsm.replay(c.snaps); err != nil {
 		return corrupt(c.dir, c.name, fmt.Errorf("replay the log: %w", err))
 	}

@@ -99,6 +99,9 @@ func (c *Cluster) barrier(ctx context.Context, term uint64) {
 			}
 			continue
 		}
+		if c.outdated.Get() != nil {
+			return // not all was applied
+		}
 		c.leadership.Update(func(l Leadership) Leadership {
 			if l.Self && l.Term == term {
 				l.Barrier = true
@@ -115,7 +118,7 @@ func (c *Cluster) Elect() error {
 	if err := c.running(); err != nil {
 		return err
 	}
-	if err := c.disk.refused(); err != nil {
+	if err := c.withdrawn(); err != nil {
 		return err
 	}
 	if c.raft.State() == raft.Leader {

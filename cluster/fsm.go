@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/skeinlb/skein/internal/watch"
+	"github.com/skeinlb/skein/state"
 )
 
 // fsm drives the Machine for raft, and before raft runs: a node that starts shows at once what it knows to be agreed on, without
@@ -26,6 +29,8 @@ type fsm struct {
 
 	voters atomic.Uint64 // index of the newest set of voters that is committed; raft's GetConfiguration tells none (1.8.0: always 0)
 	voted  func()        // hears of every such set; must not block
+
+	outdated *watch.Value[error] // not nil: nothing more is applied
 
 	committed func(index, term uint64) // hears of every command that raft brings; must not block
 
@@ -48,7 +53,9 @@ func (f *fsm) replay(snaps raft.SnapshotStore) error {
 		if err != nil {
 			return fmt.Errorf("snapshot %s: %w", metas[0].ID, err)
 		}
-		if err := f.Restore(r); err != nil {
+		if err := f.Restore(r); errors.Is(err, state.ErrTooNew) {
+			return nil // Outdated says it
+		} else if err != nil {
 			return fmt.Errorf("snapshot %s: %w", metas[0].ID, err)
 		}
 		from = metas[0].Index
@@ -63,7 +70,9 @@ func (f *fsm) replay(snaps raft.SnapshotStore) error {
 			return fmt.Errorf("log entry %d: %w", i, err)
 		}
 		if l.Type == raft.LogCommand {
-			f.m.Apply(l.Index, l.Data)
+			if _, stopped := f.carryOut(&l).(error); stopped {
+				return nil
+			}
 			f.replayed = l.Index
 			f.applied.Store(l.Index)
 		}
@@ -76,10 +85,28 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if l.Index <= f.replayed {
 		return nil // nobody waits for it: it was committed before this process began
 	}
-	result := f.m.Apply(l.Index, l.Data)
+	result := f.carryOut(l)
+	if _, stopped := result.(error); stopped {
+		return result
+	}
 	f.applied.Store(l.Index)
 	f.store.stageCommit(l.Index)
 	f.committed(l.Index, l.Term)
+	return result
+}
+
+// carryOut has the machine apply a command, unless it has met one that it does not understand: to go on behind that one would make it
+// another state than the other nodes'.
+func (f *fsm) carryOut(l *raft.Log) any {
+	if err := f.outdated.Get(); err != nil {
+		return err
+	}
+	result := f.m.Apply(l.Index, l.Data)
+	if err, stopped := result.(error); stopped {
+		err = fmt.Errorf("log entry %d: %w", l.Index, err)
+		f.outdated.Set(err)
+		return err
+	}
 	return result
 }
 
@@ -100,6 +127,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	if err := f.m.Restore(r); err != nil {
+		if errors.Is(err, state.ErrTooNew) {
+			f.outdated.Set(err)
+		}
 		return err
 	}
 	f.replayed = 0
@@ -110,6 +140,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 // Snapshot refuses while the machine is ahead of what raft has brought: raft would label the snapshot with too low an index, and
 // commands would be applied twice after it.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.outdated.Get(); err != nil {
+		return nil, err
+	}
 	if f.fed < f.replayed {
 		return nil, errAhead
 	}

@@ -39,6 +39,7 @@ type Newcomer struct {
 	Name      string
 	Advertise netip.AddrPort
 	Role      state.Role
+	Level     int              // the newest level of commands that it applies; 0: state.Level
 	Network   Network          // nil: Host
 	Now       func() time.Time // nil: time.Now
 }
@@ -49,6 +50,9 @@ func (n *Newcomer) prepare() error {
 	}
 	if n.Now == nil {
 		n.Now = time.Now
+	}
+	if n.Level == 0 {
+		n.Level = state.Level
 	}
 	if err := checkName(n.Name); err != nil {
 		return err
@@ -98,6 +102,7 @@ func Found(n Newcomer) (string, error) {
 		Heartbeat: randomKey(),
 		Node:      state.Node{Name: n.Name, Advertise: n.Advertise, Role: n.Role, Fingerprint: fingerprint(leaf.RawSubjectPublicKeyInfo)},
 		At:        now,
+		Level:     levelField(n.Level),
 	})
 	if err := writeFile(filepath.Join(n.Dir, fileFound), cmd); err != nil {
 		return "", err
@@ -106,6 +111,14 @@ func Found(n Newcomer) (string, error) {
 		return "", err
 	}
 	return id, saveIdentity(n.Dir, ca.CertPEM, certPEM(der))
+}
+
+// levelField is a level as commands say it: they say nothing of the first, which older versions read.
+func levelField(level int) int {
+	if level < 2 {
+		return 0
+	}
+	return level
 }
 
 func readFound(dir string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, fileFound)) }
@@ -154,6 +167,7 @@ type joinRequest struct {
 	Advertise netip.AddrPort
 	Role      state.Role
 	Request   []byte // certificate signing request, DER: proves that the newcomer has its key
+	Level     int    `json:",omitempty"` // the newest level of commands that it applies; 0: it knows of none
 }
 
 // joinAnswer makes a newcomer a member. All else comes through the log.
@@ -182,7 +196,7 @@ func Join(ctx context.Context, n Newcomer, addr netip.AddrPort, text string) (st
 	if err != nil {
 		return "", err
 	}
-	ask, err := json.Marshal(joinRequest{Token: t.id, Secret: t.secret, Name: n.Name, Advertise: n.Advertise, Role: n.Role, Request: csr})
+	ask, err := json.Marshal(joinRequest{Token: t.id, Secret: t.secret, Name: n.Name, Advertise: n.Advertise, Role: n.Role, Request: csr, Level: n.Level})
 	if err != nil {
 		return "", err
 	}
@@ -327,6 +341,14 @@ func (c *Cluster) admit(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrJoinRefused, err)
 	}
+	put := state.PutNode{Node: n}
+	if view.Level() > 1 {
+		put.Level = max(1, r.Level)
+	}
+	if !known && put.Level < view.Level() && view.Level() > 1 {
+		return nil, fmt.Errorf("%w: the cluster is at level %d, and this host's version applies commands up to level %d: install the version that the cluster runs",
+			ErrJoinRefused, view.Level(), put.Level)
+	}
 	sum := sha256.Sum256(r.Secret)
 	use := state.UseToken{ID: r.Token, SecretHash: sum[:], Role: r.Role, By: n.Fingerprint}
 	if !known {
@@ -341,7 +363,7 @@ func (c *Cluster) admit(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate of %s: %w", n.Name, err)
 	}
-	if err := c.command(ctx, state.PutNode{Node: n}); err != nil {
+	if err := c.command(ctx, put); err != nil {
 		var no *state.Refusal
 		if errors.As(err, &no) {
 			return nil, fmt.Errorf("%w: %w", ErrJoinRefused, err)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/skeinlb/skein/state"
 )
 
 // How a proposal can end without an answer of the machine. Unless it is ErrUnknownOutcome, nothing happened and trying again is safe.
@@ -52,6 +54,9 @@ func (c *Cluster) Propose(ctx context.Context, cmd []byte) (result []byte, index
 	if len(cmd) > maxCommand {
 		return nil, 0, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(cmd), maxCommand)
 	}
+	if err := c.allows(cmd); err != nil {
+		return nil, 0, err // here already: an older leader may not know the rule
+	}
 	b, err := c.ask(ctx, framePropose, cmd)
 	if err != nil {
 		return nil, 0, err
@@ -81,8 +86,8 @@ func (c *Cluster) ask(ctx context.Context, kind byte, body []byte) ([]byte, erro
 			if b, err = c.serve(ctx, peer{name: c.name}, kind, body); err == nil {
 				return b, nil
 			}
-		case c.disk.refused() != nil:
-			return nil, c.disk.refused()
+		case c.withdrawn() != nil:
+			return nil, c.withdrawn()
 		case l.Leader != "":
 			var b []byte
 			if b, err = c.links.ask(ctx, l.Leader, kind, body); err == nil {
@@ -109,7 +114,7 @@ func (c *Cluster) ask(ctx context.Context, kind byte, body []byte) ([]byte, erro
 			if ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 				return nil, context.Cause(ctx)
 			}
-			if err := c.disk.refused(); err != nil {
+			if err := c.withdrawn(); err != nil {
 				return nil, err
 			}
 			return nil, c.leaderless(last)
@@ -183,11 +188,14 @@ func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) 
 
 // apply puts a command into the log. It only works on the leader.
 func (c *Cluster) apply(ctx context.Context, cmd []byte) (answer, error) {
-	if err := c.disk.refused(); err != nil {
+	if err := c.withdrawn(); err != nil {
 		return answer{}, err
 	}
 	if len(cmd) > maxCommand {
 		return answer{}, ErrTooLarge
+	}
+	if err := c.allows(cmd); err != nil {
+		return answer{}, err
 	}
 	if !c.asked.begin() {
 		return answer{}, ErrClosed
@@ -199,8 +207,7 @@ func (c *Cluster) apply(ctx context.Context, cmd []byte) (answer, error) {
 	case err := <-done:
 		switch {
 		case err == nil:
-			b, _ := f.Response().([]byte)
-			return answer{b, f.Index()}, nil
+			return applied(f)
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
 			return answer{}, ErrNoLeader
 		case errors.Is(err, ErrDisk):
@@ -222,15 +229,18 @@ const (
 	codeDisk
 	codeJoin
 	codeTooLarge
+	codeTooEarly
+	codeTooNew
 )
 
 var codes = map[byte]error{
 	codeNoLeader: ErrNoLeader, codeUnknown: ErrUnknownOutcome, codeDisk: ErrDisk, codeJoin: ErrJoinRefused, codeTooLarge: ErrTooLarge,
+	codeTooEarly: state.ErrTooEarly, codeTooNew: state.ErrTooNew,
 }
 
 func encodeRefusal(err error) []byte {
 	code := codeOther
-	for _, c := range []byte{codeUnknown, codeNoLeader, codeDisk, codeJoin, codeTooLarge} {
+	for _, c := range []byte{codeUnknown, codeNoLeader, codeDisk, codeJoin, codeTooLarge, codeTooEarly, codeTooNew} {
 		if errors.Is(err, codes[c]) {
 			code = c
 			break

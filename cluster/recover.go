@@ -122,7 +122,9 @@ func (r *Recovery) replay() error {
 		}
 		switch l.Type {
 		case raft.LogCommand:
-			c.opt.Machine.Apply(l.Index, l.Data)
+			if err, stopped := c.opt.Machine.Apply(l.Index, l.Data).(error); stopped {
+				return fmt.Errorf("log entry %d: %w", l.Index, err)
+			}
 		case raft.LogConfiguration:
 			voters = raft.DecodeConfiguration(l.Data)
 		}

@@ -130,7 +130,7 @@ func (c *Cluster) snapshots(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if c.store.written.Load() < snapshotBytes || c.disk.refused() != nil {
+		if c.store.written.Load() < snapshotBytes || c.withdrawn() != nil {
 			continue
 		}
 		if err := c.Snapshot(); err != nil && ctx.Err() == nil {

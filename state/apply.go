@@ -27,10 +27,10 @@ func (v *View) found(c Found) Result {
 	if r := checkKeys(c.Gossip, c.Heartbeat); r.Code != OK {
 		return r
 	}
-	v.Cluster = Cluster{ID: c.ClusterID, Generation: 1, Founded: c.At.UTC()}
+	v.Cluster = Cluster{ID: c.ClusterID, Generation: 1, Founded: c.At.UTC(), Level: c.Level}
 	v.CA = c.CA
 	v.Keys = Keys{Gossip: [][]byte{c.Gossip}, Heartbeat: [][]byte{c.Heartbeat}}
-	return v.putNode(PutNode{Node: c.Node})
+	return v.putNode(PutNode{Node: c.Node, Level: c.Level})
 }
 
 func (v *View) setConfig(c SetConfig) Result {
@@ -181,6 +181,10 @@ func (v *View) putNode(c PutNode) Result {
 	if !ok {
 		if c.Replaces != "" {
 			return refuse(UnknownNode, "node %q is not a member", n.Name)
+		}
+		if v.Level() > 1 && c.Level < v.Level() {
+			return refuse(Invalid, "node %q applies commands up to level %d, and the cluster is at level %d; install the version that the cluster runs",
+				n.Name, max(1, c.Level), v.Level())
 		}
 		n.JoinedIndex, n.Former = v.Index, nil
 		v.Nodes = slices.Insert(slices.Clone(v.Nodes), i, n)

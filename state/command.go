@@ -9,8 +9,8 @@ import (
 
 // Command is one change, as it stands in the log. Everything random and every wall clock in it comes from its proposer.
 //
-// The log outlives versions: a kind keeps its number and its meaning for ever, and a new meaning is a new kind, proposed only
-// when every member knows it.
+// The log outlives versions: a kind keeps its number and its meaning for ever, and a new meaning is a new kind. A new kind, and a new
+// field of an old one, has a level of its own (level.go): it is proposed only when every member knows it.
 type Command interface{ kind() kind }
 
 type kind byte
@@ -40,6 +40,8 @@ const (
 	kindSetNode kind = 41
 
 	kindAdopt kind = 50
+
+	kindRaise kind = 60
 )
 
 // Found makes the cluster. It is the first command, and works once.
@@ -50,6 +52,7 @@ type Found struct {
 	Heartbeat []byte // key: 32 bytes
 	Node      Node   // the first member
 	At        time.Time
+	Level     int `json:",omitempty"` // of the cluster from the first; 0: 1
 }
 
 // SetConfig replaces the configuration, if it still is the one that BasedOn names. Admin state of servers, placements of VIPs and
@@ -92,6 +95,7 @@ type SetServer struct {
 type PutNode struct {
 	Node     Node
 	Replaces string
+	Level    int `json:",omitempty"` // of a newcomer: the newest that it applies; 0: it, or the cluster, knows of none
 }
 
 // RemoveNode removes a member, refuses its certificates from now on, and puts new keys before the present ones. The keys that the
@@ -162,7 +166,7 @@ func Encode(cmd Command) []byte {
 	return append([]byte{byte(cmd.kind())}, body...)
 }
 
-// Decode reads what Encode wrote. The error is a *Refusal: ErrCorrupt or ErrUnknownCommand. A StickyLearn refers to b.
+// Decode reads what Encode wrote. The error is a *Refusal (ErrCorrupt, ErrUnknownCommand) or a *TooNew. A StickyLearn refers to b.
 func Decode(b []byte) (Command, error) {
 	if len(b) == 0 {
 		return nil, refuse(Corrupt, "command is empty").Err()
@@ -209,21 +213,35 @@ func Decode(b []byte) (Command, error) {
 		return decode[SetNode](body)
 	case kindAdopt:
 		return decode[Adopt](body)
+	case kindRaise:
+		return decode[Raise](body)
 	}
-	return nil, refuse(UnknownCommand, "command of kind %d is not known to this version", k).Err()
+	if firstKind <= k && k <= lastKind {
+		return nil, &TooNew{What: fmt.Sprintf("a command of kind %d", k), Have: Level}
+	}
+	return nil, refuse(UnknownCommand, "no command has kind %d", k).Err()
 }
 
-// decode reads one JSON object and nothing after it. A field that this version does not know is refused: to ignore it would be to
-// apply something else than the replicas that know it.
+// decode reads one JSON object and nothing after it. A command that is sound but has a field that this version does not know is too
+// new: to ignore the field would be to apply something else than the replicas that know it.
 func decode[C Command](body []byte) (Command, error) {
 	var c C
+	if strict(body, &c) {
+		return c, nil
+	}
+	if whole(body, &c, false) {
+		return nil, &TooNew{What: fmt.Sprintf("a command of kind %d with a further field", c.kind()), Have: Level}
+	}
+	return nil, refuse(Corrupt, "command is corrupt").Err() // the decoder's text may differ between versions, results must not
+}
+
+// strict reads body as one JSON value of which every field is known.
+func strict(body []byte, into any) bool { return whole(body, into, true) }
+
+func whole(body []byte, into any, known bool) bool {
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return nil, refuse(Corrupt, "command is corrupt").Err() // err's text may differ between versions, results must not
+	if known {
+		d.DisallowUnknownFields()
 	}
-	if d.More() || d.InputOffset() != int64(len(body)) {
-		return nil, refuse(Corrupt, "command is corrupt").Err()
-	}
-	return c, nil
+	return d.Decode(into) == nil && !d.More() && d.InputOffset() == int64(len(body))
 }

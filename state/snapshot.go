@@ -17,14 +17,19 @@ import (
 
 // A snapshot is
 //
-//	magic (6 bytes), format (2), then frames: length (4), checksum (4), payload; the last has length 0, and nothing follows it
+//	magic (6 bytes), format (2), level (2), then frames: length (4), checksum (4), payload; the last has length 0, and nothing follows
+//	it
+//
+// The level is the cluster's: versions that do not apply it refuse the snapshot before they read on. Format 1 has none, and is written
+// while the cluster is at level 1, where there may be members that know no other.
 //
 // Integers are little-endian. A checksum is CRC-32C of everything before it and of its own payload, so that a frame that is
 // wrong, missing or out of place is found before a byte of it is used. The payloads, joined, are: length of the view (4), the
 // view as JSON, the sticky tables.
 const (
 	snapshotMagic  = "skein\n"
-	snapshotFormat = 1
+	formatPlain    = 1
+	formatLevelled = 2
 	maxFrame       = 1 << 20
 )
 
@@ -120,7 +125,7 @@ func (s *snapshot) Persist(w io.Writer) error {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
 	fw := &frameWriter{w: w}
-	head := binary.LittleEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat)
+	head := snapshotHead(s.view.Level())
 	fw.sum = crc32.Update(0, castagnoli, head)
 	if _, err := w.Write(head); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
@@ -138,6 +143,15 @@ func (s *snapshot) Persist(w io.Writer) error {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
 	return nil
+}
+
+// snapshotHead is what a snapshot of a cluster at that level begins with.
+func snapshotHead(level int) []byte {
+	b := []byte(snapshotMagic)
+	if level < 2 {
+		return binary.LittleEndian.AppendUint16(b, formatPlain)
+	}
+	return binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(b, formatLevelled), uint16(level))
 }
 
 // frameWriter writes each Write as frames.
@@ -226,8 +240,8 @@ func short(err error) error {
 	return err
 }
 
-// readSnapshot reads a whole snapshot, and changes nothing in tables.
-func readSnapshot(r io.Reader, tables *sticky.Tables) (*View, uint64, *sticky.Loaded, error) {
+// readSnapshot reads a whole snapshot, of a cluster of that level at most, and changes nothing in tables.
+func readSnapshot(r io.Reader, tables *sticky.Tables, most int) (*View, uint64, *sticky.Loaded, error) {
 	head := make([]byte, len(snapshotMagic)+2)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return nil, 0, nil, short(err)
@@ -235,9 +249,19 @@ func readSnapshot(r io.Reader, tables *sticky.Tables) (*View, uint64, *sticky.Lo
 	if !bytes.HasPrefix(head, []byte(snapshotMagic)) {
 		return nil, 0, nil, fmt.Errorf("%w: it does not begin as a snapshot does", ErrSnapshot)
 	}
-	if f := binary.LittleEndian.Uint16(head[len(snapshotMagic):]); f != snapshotFormat {
-		return nil, 0, nil, fmt.Errorf("snapshot has format %d, and this version of skein reads format %d: "+
-			"install the version that wrote it", f, snapshotFormat)
+	switch f := binary.LittleEndian.Uint16(head[len(snapshotMagic):]); f {
+	case formatPlain:
+	case formatLevelled:
+		var level [2]byte
+		if _, err := io.ReadFull(r, level[:]); err != nil {
+			return nil, 0, nil, short(err)
+		}
+		if n := int(binary.LittleEndian.Uint16(level[:])); n > most {
+			return nil, 0, nil, &TooNew{What: "the snapshot", Level: n, Have: most}
+		}
+		head = append(head, level[:]...)
+	default:
+		return nil, 0, nil, &TooNew{What: fmt.Sprintf("a snapshot of format %d", f), Have: most}
 	}
 	fr := &frameReader{r: r, sum: crc32.Update(0, castagnoli, head)}
 	var n [4]byte
@@ -251,6 +275,9 @@ func readSnapshot(r io.Reader, tables *sticky.Tables) (*View, uint64, *sticky.Lo
 	var im image
 	if err := json.Unmarshal(body, &im); err != nil {
 		return nil, 0, nil, fmt.Errorf("%w: view: %v", ErrSnapshot, err)
+	}
+	if im = (image{}); !strict(body, &im) {
+		return nil, 0, nil, &TooNew{What: "a snapshot with a further field", Have: most}
 	}
 	loaded, err := tables.Load(fr)
 	if err != nil {

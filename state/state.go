@@ -22,24 +22,30 @@ type Machine struct {
 	// Immutable.
 	parse  func(text []byte) (*config.Config, error)
 	tables *sticky.Tables
+	level  int // the newest that it applies
 
 	views watch.Value[*View]
 	view  *View // the newest; written by the applying goroutine alone
 }
 
 // New returns the machine before the first command.
-func New() *Machine {
-	return newMachine(func(text []byte) (*config.Config, error) {
+func New() *Machine { return NewAt(Level) }
+
+// NewAt returns one that knows no more than a version of that level, for simulations of older versions.
+func NewAt(level int) *Machine {
+	m := newMachine(func(text []byte) (*config.Config, error) {
 		c, diags := config.Parse("cluster.hcl", text)
 		if diags.HasErrors() {
 			return nil, errors.New(diags.Error())
 		}
 		return c, nil
 	})
+	m.level = level
+	return m
 }
 
 func newMachine(parse func([]byte) (*config.Config, error)) *Machine {
-	m := &Machine{parse: parse, tables: sticky.New(), view: &View{}}
+	m := &Machine{parse: parse, tables: sticky.New(), level: Level, view: &View{}}
 	m.views.Set(m.view)
 	return m
 }
@@ -54,21 +60,36 @@ func (m *Machine) Tables() *sticky.Tables { return m.tables }
 // LogTime returns the present log time in milliseconds.
 func (m *Machine) LogTime() uint64 { return m.tables.LogTime() }
 
-// Apply carries out one command and returns its Result as bytes, a []byte for DecodeResult. It never fails otherwise: a command
-// that is corrupt, unknown or out of place changes nothing and says so.
+// Apply carries out one command and returns its Result as bytes, a []byte for DecodeResult: a command that is corrupt or out of place
+// changes nothing and says so. One that only a newer version can carry out is an error, an ErrTooNew, and no further command may
+// be applied.
 func (m *Machine) Apply(index uint64, cmd []byte) any {
-	r := m.apply(index, cmd)
+	r, err := m.apply(index, cmd)
+	if err != nil {
+		return err
+	}
 	r.Index, r.Revision = index, m.view.Revision.Number
 	return EncodeResult(r)
 }
 
-func (m *Machine) apply(index uint64, b []byte) Result {
+func (m *Machine) apply(index uint64, b []byte) (Result, error) {
 	cmd, err := Decode(b)
 	if err != nil {
-		var r *Refusal
-		errors.As(err, &r)
-		return r.Result
+		if r := (*Refusal)(nil); errors.As(err, &r) {
+			return r.Result, nil
+		}
+		return Result{}, err
 	}
+	if n := needs(cmd); n > m.level {
+		return Result{}, &TooNew{What: fmt.Sprintf("a command of kind %d", cmd.kind()), Level: n, Have: m.level}
+	}
+	if r, ok := cmd.(Raise); ok && r.To > m.level {
+		return Result{}, &TooNew{What: "the log", Level: r.To, Version: r.Version, Have: m.level}
+	}
+	return m.carryOut(index, cmd), nil
+}
+
+func (m *Machine) carryOut(index uint64, cmd Command) Result {
 	if _, founding := cmd.(Found); !founding && !m.view.Founded() {
 		return refuse(NotFounded, "this cluster has not been founded")
 	}
@@ -127,6 +148,8 @@ func (m *Machine) apply(index uint64, b []byte) Result {
 		r = next.setNode(c)
 	case Adopt:
 		r = next.adopt(c)
+	case Raise:
+		r = next.raise(c)
 	}
 	if r.Code == OK {
 		m.publish(&next)
@@ -179,9 +202,10 @@ func (m *Machine) Snapshot() (Snapshot, error) {
 	return &snapshot{view: m.view, logTime: m.LogTime(), tables: m.tables.Freeze()}, nil
 }
 
-// Restore replaces the state by a snapshot's. When it fails, nothing has changed.
+// Restore replaces the state by a snapshot's. When it fails, nothing has changed. The error is an ErrSnapshot, an ErrTooNew, or the
+// reader's.
 func (m *Machine) Restore(r io.Reader) error {
-	v, logTime, tables, err := readSnapshot(r, m.tables)
+	v, logTime, tables, err := readSnapshot(r, m.tables, m.level)
 	if err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}

@@ -83,6 +83,16 @@ func (s *script) run(words []string, text string) string {
 		}
 		return s.apply(SetConfig{Text: []byte(text), Scope: ScopeOf(c), Message: a["message"], Author: a["by"], At: at,
 			BasedOn: a.num("based")})
+	case "version": // version level=1 starts the script again with a machine of that version
+		s.m = NewAt(int(a.num("level")))
+		return ""
+	case "raise": // raise to=2 members=lb1,lb2 by=0.2.0
+		return s.apply(Raise{To: int(a.num("to")), Version: a["by"], Members: strings.Split(a["members"], ",")})
+	case "upgrade": // upgrade level=2: another version reads the snapshot of the present one
+		return s.upgrade(int(a.num("level")))
+	case "level":
+		c := s.m.Views().Get().Cluster
+		return fmt.Sprintf("%d, by %q\n", s.m.Views().Get().Level(), c.LevelVersion)
 	case "place": // place vip=public node=lb1 expect=1.4
 		return s.apply(Place{VIP: a["vip"], Node: a["node"], Expect: a.epoch("expect")})
 	case "move": // move vip=public node=lb1 expect=1.4 drain=5m asked=yes
@@ -127,7 +137,7 @@ func (s *script) run(words []string, text string) string {
 		c.ClearAll = a["clear"] == "all"
 		return s.apply(c)
 	case "node": // node name=lb2 cert=c2 role=witness replaces=c1
-		return s.apply(PutNode{Node: a.node(), Replaces: a["replaces"]})
+		return s.apply(PutNode{Node: a.node(), Replaces: a["replaces"], Level: int(a.num("level"))})
 	case "remove":
 		return s.apply(RemoveNode{Name: a["name"], Gossip: a.key("gossip", 32), Heartbeat: a.key("heartbeat", 32)})
 	case "token": // token id=t1 secret=s role=balancer ttl=1h uses=1
@@ -247,7 +257,11 @@ func (s *script) apply(c Command) string { return s.result(Encode(c)) }
 func (s *script) result(cmd []byte) string {
 	s.index++
 	before := s.m.Views().Get()
-	r, err := DecodeResult(s.m.Apply(s.index, cmd).([]byte))
+	said := s.m.Apply(s.index, cmd)
+	if err, ok := said.(error); ok {
+		return "stopped: " + err.Error() + "\n"
+	}
+	r, err := DecodeResult(said.([]byte))
 	if err != nil {
 		return err.Error() + "\n"
 	}
@@ -270,6 +284,15 @@ func (s *script) result(cmd []byte) string {
 		fmt.Fprintf(&b, " epoch=%v", r.Epoch)
 	}
 	return b.String() + "\n"
+}
+
+func (s *script) upgrade(level int) string {
+	from, to := &log{t: s.t, Machine: s.m}, NewAt(level)
+	if err := to.Restore(bytes.NewReader(from.snapshot())); err != nil {
+		return "stopped: " + err.Error() + "\n"
+	}
+	s.m = to
+	return "ok\n"
 }
 
 func show(v *View) string {

@@ -49,6 +49,9 @@ type Cluster struct {
 	ID         string
 	Generation uint64    // raised by Recover, and by Adopt; from 1
 	Founded    time.Time // by the founder's clock, for people only
+
+	Level        int    `json:",omitempty"` // see View.Level; 0: 1
+	LevelVersion string `json:",omitempty"` // which raised it, for people
 }
 
 // ConfigRevision is one applied configuration.

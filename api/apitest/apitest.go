@@ -61,9 +61,14 @@ type World struct {
 	Removed []string              // by it, in order
 
 	// Of its program.
-	Version string             // that runs; "" is programVersion
-	OnDisk  string             // that lies at its path; "": the same
-	PID     int                // of the agent
+	Version string // that runs; "" is programVersion
+	OnDisk  string // that lies at its path; "": the same
+	PID     int    // of the agent
+
+	Level       int    // of the commands that it applies; 0: state.Level
+	LevelOnDisk int    // that the binary at its path applies; 0: the same
+	Outdated    string // why it has stopped applying the log
+
 	Unready error              // why a process of that binary would not be ready to follow
 	Breaks  string             // why one that was ready fails; "": it does not
 	Failed  *api.FailedUpgrade // such an attempt
@@ -94,9 +99,9 @@ func New(t testing.TB, names ...string) *Cluster {
 	}
 	key := make([]byte, 32)
 	first := names[0]
-	c.Must(t, state.Found{ClusterID: "c1", Gossip: key, Heartbeat: key, Node: member(first, 1)})
+	c.Must(t, state.Found{ClusterID: "c1", Gossip: key, Heartbeat: key, Node: member(first, 1), Level: state.Level})
 	for i, name := range names[1:] {
-		c.Must(t, state.PutNode{Node: member(name, i+2)})
+		c.Must(t, state.PutNode{Node: member(name, i+2), Level: state.Level})
 	}
 	return c
 }
@@ -242,7 +247,7 @@ func (n *Node) report() api.NodeReport {
 	}
 	r := api.NodeReport{
 		Name: n.name, Version: cmp.Or(w.Version, programVersion), Role: string(role), At: time.Now(), StartedAt: n.started,
-		PID: w.PID, Program: w.program(),
+		PID: w.PID, Program: w.program(), Level: cmp.Or(w.Level, state.Level), Outdated: w.Outdated,
 		Revision: api.RevisionReport{Committed: v.Revision.Number, Running: run.Revision, Error: run.Error},
 		Raft: api.RaftReport{
 			State: "follower", Leader: n.cluster.first, Quorum: true, Term: 2, Voter: true, Voters: n.cluster.names(), AppliedIndex: v.Index,
@@ -351,7 +356,7 @@ func (n *Node) Upgrade(_ context.Context, drain time.Duration) (api.Successor, e
 		if w.PID, w.Failed = next.PID, nil; w.Breaks != "" {
 			w.PID, w.Failed = next.PID+1, &api.FailedUpgrade{PID: next.PID, Version: next.To, Why: w.Breaks, At: time.Now()}
 		} else {
-			w.Version = next.To
+			w.Version, w.Level = next.To, p.Level
 		}
 	})
 	return next, nil
@@ -364,7 +369,7 @@ const programVersion = "v1.0.0"
 func (w *World) program() api.Program {
 	runs := cmp.Or(w.Version, programVersion)
 	lies := cmp.Or(w.OnDisk, runs)
-	return api.Program{Path: "/usr/local/bin/skein", Version: lies, Differs: lies != runs, Failed: w.Failed}
+	return api.Program{Path: "/usr/local/bin/skein", Version: lies, Level: cmp.Or(w.LevelOnDisk, w.Level, state.Level), Differs: lies != runs, Failed: w.Failed}
 }
 
 // RemoveNode implements api.Operations.

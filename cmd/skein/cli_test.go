@@ -148,8 +148,15 @@ func (w *world) change(line string) {
 		}
 		until := time.Now().Add(d)
 		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Draining, n.Until = left, until })
-	case "disk": // NODE VERSION: of the binary at its agent's path
-		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.OnDisk = f[2] })
+	case "disk": // NODE VERSION [LEVEL]: of the binary at its agent's path
+		level := 0
+		if len(f) > 3 {
+			level, _ = strconv.Atoi(f[3])
+		}
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.OnDisk, n.LevelOnDisk = f[2], level })
+	case "outdated": // NODE WHY: it has met what its version does not know
+		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Outdated = rest(2) })
+		w.edit(f[1], func(r *api.NodeReport) { r.Guard.Fit, r.Guard.FitReason = false, rest(2) })
 	case "unready": // NODE WHY: what would follow its agent is not ready to
 		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Unready = errors.New(rest(2)) })
 	case "breaks": // NODE WHY: what would follow it fails later

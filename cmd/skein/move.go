@@ -386,12 +386,12 @@ func (c *cli) drawNode(n *api.NodeStatus) {
 	for _, p := range r.Parked {
 		fact("draining", "%s of %s, for %v at most", many(p.Connections, "connection"), p.Name, (time.Duration(p.LeftMs) * time.Millisecond).Round(time.Second))
 	}
-	version := fmt.Sprintf("%s, up %s", r.Version, c.ago(r.StartedAt))
+	version := fmt.Sprintf("%s (level %d), up %s", r.Version, max(1, r.Level), c.ago(r.StartedAt))
 	switch p := r.Program; {
 	case p.Problem != "":
 		version += "; on its disk: " + p.Problem
 	case p.Differs:
-		version += "; " + p.Version + " lies on its disk"
+		version += fmt.Sprintf("; %s (level %d) lies on its disk", p.Version, p.Level)
 	}
 	fact("version", "%s", version)
 	fact("config", "revision %d of %d", r.Revision.Running, r.Revision.Committed)

@@ -218,8 +218,12 @@ func alarmTable(alarms []api.Alarm) *table {
 // nodeTable draws members. A node's trouble stands below it.
 func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
 	head := []string{"NODE", "STATE", "ROLE", "RAFT", "CONFIG", "UP", "HOLDS"}
-	if wide {
-		head = []string{"NODE", "STATE", "ROLE", "RAFT", "CONFIG", "UP", "ADDRESS", "VERSION", "HEARTBEAT", "GATE", "APPLIED", "FSYNC", "HOLDS"}
+	mixed := mixedVersions(nodes)
+	switch {
+	case wide:
+		head = []string{"NODE", "STATE", "ROLE", "RAFT", "CONFIG", "UP", "ADDRESS", "VERSION", "LEVEL", "HEARTBEAT", "GATE", "APPLIED", "FSYNC", "HOLDS"}
+	case mixed:
+		head = []string{"NODE", "STATE", "ROLE", "RAFT", "CONFIG", "UP", "VERSION", "LEVEL", "HOLDS"}
 	}
 	t := newTable(head...)
 	for _, n := range nodes {
@@ -234,6 +238,13 @@ func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
 			rev, up = fmt.Sprint(r.Revision.Running), c.ago(r.StartedAt)
 		}
 		cells = append(cells, rev, up)
+		level := ""
+		if n.Report != nil {
+			level = fmt.Sprint(max(1, r.Level))
+		}
+		if mixed && !wide {
+			cells = append(cells, r.Version, level)
+		}
 		if wide {
 			hb, _, _ := strings.Cut(r.Guard.Profile, ",")
 			if r.Guard.RealTime {
@@ -245,7 +256,7 @@ func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
 			}
 			// Both may go on to say more, for which -o json has the room.
 			gate, _, _ := strings.Cut(r.Guard.Gate, ":")
-			cells = append(cells, n.Address, r.Version, hb, gate, applied, fsync)
+			cells = append(cells, n.Address, r.Version, level, hb, gate, applied, fsync)
 		}
 		t.row(append(cells, strings.Join(n.Holds, ", "))...)
 		if n.Summary != "" {
@@ -253,6 +264,21 @@ func (c *cli) nodeTable(nodes []api.NodeStatus, wide bool) *table {
 		}
 	}
 	return t
+}
+
+// mixedVersions reports whether the nodes run more than one version: then which one does belongs into every table.
+func mixedVersions(nodes []api.NodeStatus) bool {
+	first := ""
+	for _, n := range nodes {
+		if n.Report == nil {
+			continue
+		}
+		if first != "" && n.Report.Version != first {
+			return true
+		}
+		first = n.Report.Version
+	}
+	return false
 }
 
 func nodeState(n *api.NodeStatus) (string, tone) {

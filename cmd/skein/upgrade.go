@@ -195,15 +195,29 @@ func upgradeOrder(s *api.Status) ([]api.NodeStatus, error) {
 			return nil, failf("bring it back first, or remove it: `skein node remove "+n.Name+"`", "%s does not answer: with one node fewer, an upgrade could cost the quorum", n.Name)
 		case r.Program.Problem != "":
 			return nil, failf("put a working binary there", "%s: %s", n.Name, r.Program.Problem)
-		case !r.Guard.Fit && n.Role != "witness":
+		case r.Outdated != "" && !r.Program.Differs:
+			return nil, failf("put a newer version there", "%s: %s", n.Name, r.Outdated)
+		case !r.Guard.Fit && n.Role != "witness" && r.Outdated == "":
 			return nil, failf("`skein node show "+n.Name+"`", "%s is not fit: %s", n.Name, r.Guard.FitReason)
+		case r.Program.Differs && max(1, r.Program.Level) < s.Cluster.Level:
+			return nil, failf("put the version that the cluster runs there, or a newer one",
+				"%s on the disk of %s applies commands up to level %d, and the cluster is at level %d: it could not read the log",
+				r.Program.Version, n.Name, max(1, r.Program.Level), s.Cluster.Level)
+		case r.Program.Differs && r.Program.Level > s.Cluster.Level+1:
+			return nil, failf("upgrade every node to a version in between first",
+				"%s on the disk of %s is of level %d, and the cluster is at level %d: only neighbours, one level apart, work together",
+				r.Program.Version, n.Name, r.Program.Level, s.Cluster.Level)
 		case r.Program.Differs:
 			todo = append(todo, n)
 		}
 	}
 	leader := s.AsOf.Leader
 	slices.SortStableFunc(todo, func(a, b api.NodeStatus) int {
-		switch {
+		switch old, other := a.Report.Outdated != "", b.Report.Outdated != ""; {
+		case old != other && old:
+			return -1 // it has nothing to lose
+		case old != other:
+			return 1
 		case a.Name == leader:
 			return 1
 		case b.Name == leader:

@@ -7,11 +7,14 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/skeinlb/skein/internal/node"
 )
 
 // versionDoc is what the binary knows of its making.
 type versionDoc struct {
 	Version string `json:"version"`
+	Level   int    `json:"level"` // the newest level of commands that it applies
 	Commit  string `json:"commit,omitempty"`
 	Changed bool   `json:"changed,omitempty"` // built from a tree with uncommitted changes
 	Go      string `json:"go"`
@@ -23,7 +26,7 @@ type versionDoc struct {
 var release string
 
 func version() versionDoc {
-	v := versionDoc{Version: cmp.Or(release, "devel"), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	v := versionDoc{Version: cmp.Or(release, "devel"), Level: node.Level, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

@@ -19,6 +19,19 @@ func (p proposer) Propose(ctx context.Context, cmd []byte) ([]byte, uint64, erro
 	return result, index, apiError(err)
 }
 
+// Propose has the cluster carry out a command. The error is the log's, or the refusal of the machine.
+func (n *Node) Propose(ctx context.Context, cmd state.Command) error {
+	result, _, err := n.cluster.Propose(ctx, state.Encode(cmd))
+	if err != nil {
+		return err
+	}
+	r, err := state.DecodeResult(result)
+	if err != nil {
+		return err
+	}
+	return r.Err()
+}
+
 // translated is an error with its own text and a sentinel of the API.
 type translated struct{ error, is error }
 
@@ -34,6 +47,8 @@ func apiError(err error) error {
 		return translated{err, api.ErrNoLeader}
 	case errors.Is(err, cluster.ErrUnknownOutcome):
 		return translated{err, api.ErrUnknownOutcome}
+	case errors.Is(err, state.ErrTooEarly), errors.Is(err, state.ErrTooNew):
+		return api.Outdated(err)
 	}
 	return err
 }

@@ -13,9 +13,12 @@ import (
 	"github.com/skeinlb/skein/state"
 )
 
-// summary rides in a node's gossip: what it serves, and which servers it finds down. It is bounded, because gossip's metadata is (512 bytes); whoever
-// needs all of it asks the node's API.
+// summary rides in a node's gossip: what it runs and serves, and which servers it finds down. It is bounded, because gossip's metadata is
+// (512 bytes); whoever needs all of it asks the node's API.
 type summary struct {
+	Level   int    `json:"level,omitempty"`   // the newest level of commands that the node applies; 0: it knows of none
+	Version string `json:"version,omitempty"` // for people
+
 	Runs   uint64 `json:"runs,omitempty"`   // the revision that is in force
 	Failed uint64 `json:"failed,omitempty"` // a newer one that could not be put in force
 
@@ -24,11 +27,14 @@ type summary struct {
 	More  int      `json:"more,omitempty"`  // how many of Down did not fit
 }
 
-const summaryMax = 480 // bytes of JSON
+const (
+	summaryMax = 480 // bytes of JSON
+	versionMax = 64
+)
 
-// summarize returns the summary of what runs and of verdicts under the configuration c, in a stable order.
-func summarize(c *config.Config, running api.Running, verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
-	s := summary{Short: short(c, verdicts), Runs: running.Revision, Failed: failed(running)}
+// summarize adds to s what runs and what verdicts say under the configuration c, in a stable order.
+func summarize(s summary, c *config.Config, running api.Running, verdicts map[healthcheck.Key]healthcheck.Verdict) []byte {
+	s.Short, s.Runs, s.Failed = short(c, verdicts), running.Revision, failed(running)
 	for k, v := range verdicts {
 		if !v.Up {
 			s.Down = append(s.Down, k.String())
@@ -93,9 +99,15 @@ func short(c *config.Config, verdicts map[healthcheck.Key]healthcheck.Verdict) [
 	return names
 }
 
-// coupleGossip: what this node's checks see -> its gossip.
+// coupleGossip: what this node runs, and what its checks see -> its gossip.
 func (n *Node) coupleGossip(ctx context.Context) {
-	if n.engine == nil {
+	own := summary{Level: n.level, Version: n.version[:min(len(n.version), versionMax)]}
+	if n.level < 2 {
+		own = summary{} // a version of that level says nothing
+	}
+	if n.engine == nil { // a witness checks nothing
+		b, _ := json.Marshal(own)
+		n.cluster.SetMeta(b)
 		return
 	}
 	var last string
@@ -103,7 +115,7 @@ func (n *Node) coupleGossip(ctx context.Context) {
 		view, viewed := n.machine.Views().Watch()
 		verdicts, judged := n.checker.Verdicts().Watch()
 		running, ran := n.running.Watch()
-		if b := summarize(view.Config, running, verdicts); string(b) != last {
+		if b := summarize(own, view.Config, running, verdicts); string(b) != last {
 			last = string(b)
 			n.cluster.SetMeta(b)
 		}

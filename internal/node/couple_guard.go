@@ -103,10 +103,12 @@ func (n *Node) coupleFitness(ctx context.Context) {
 	for {
 		running, ran := n.running.Watch()
 		disk, broke := n.cluster.Disk().Watch()
+		_, outdated := n.cluster.Outdated().Watch()
 		n.guard.SetFit(n.fit(running, disk))
 		select {
 		case <-ran:
 		case <-broke:
+		case <-outdated:
 		case <-ctx.Done():
 			return
 		}
@@ -121,6 +123,8 @@ func (n *Node) fit(running api.Running, disk error) (ok bool, why string) {
 		return false, "the agent is stopping"
 	case disk != nil:
 		return false, disk.Error()
+	case n.outdated() != nil:
+		return false, n.outdated().Error()
 	case running.Revision == 0 && running.Error != "":
 		return false, running.Error
 	case running.Revision == 0:

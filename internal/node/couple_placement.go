@@ -71,14 +71,7 @@ func (n *Node) placeAll(ctx context.Context, ds []state.Decision) {
 func (n *Node) place(ctx context.Context, d state.Decision) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	result, _, err := n.cluster.Propose(ctx, state.Encode(d.Command()))
-	if err == nil {
-		var r state.Result
-		if r, err = state.DecodeResult(result); err == nil {
-			err = r.Err()
-		}
-	}
-	switch {
+	switch err := n.Propose(ctx, d.Command()); {
 	case err == nil:
 		n.log.Info("vip placed", "vip", d.VIP, "node", d.Node, "why", d.Why)
 	case errors.Is(err, state.ErrStaleEpoch): // somebody else decided meanwhile; the next view says what

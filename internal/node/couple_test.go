@@ -24,7 +24,7 @@ func TestASummaryOfManyDeadServersFitsAndCountsTheRest(t *testing.T) {
 	for i := range 100 {
 		verdicts[healthcheck.Key{Backend: "backend", Server: fmt.Sprintf("server%03d", i)}] = healthcheck.Verdict{}
 	}
-	b := summarize(nil, api.Running{}, verdicts)
+	b := summarize(summary{Level: 2, Version: "0.2.0"}, nil, api.Running{}, verdicts)
 	var s summary
 	if err := json.Unmarshal(b, &s); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ import (
 // heir is a process that is to follow this one.
 type heir struct {
 	version string
+	level   int
 	drain   time.Duration // what is established here may take so long
 	pid     int
 	conn    *net.UnixConn
@@ -80,7 +81,7 @@ func startHeir(ctx context.Context, binary string, argv []string) (*heir, error)
 		h.kill()
 		return nil, fmt.Errorf("%w: %s: %w", errSuccessor, binary, err)
 	}
-	h.version = m.Ready.Version
+	h.version, h.level = m.Ready.Version, max(1, m.Ready.Level)
 	return h, nil
 }
 
@@ -173,7 +174,11 @@ func (n *Node) readyHeir(ctx context.Context) (*heir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.handOverBusy(); err != nil {
+	err = n.handOverBusy()
+	if level := n.machine.Views().Get().Level(); err == nil && h.level < level {
+		err = fmt.Errorf("%w: %s applies commands up to level %d, and the cluster is at level %d", errOld, h.version, h.level, level)
+	}
+	if err != nil {
 		h.kill()
 		return nil, err
 	}

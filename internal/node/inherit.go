@@ -14,6 +14,7 @@ import (
 
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
 
@@ -59,7 +60,7 @@ func (i *Inheritance) Refuse(why error) {
 
 // Take says that this process is ready, and returns when the agent has handed everything over: the log is free to be opened.
 func (i *Inheritance) Take(version string) error {
-	err := say(i.conn, toAgent{Ready: &heirReady{Version: version, PID: os.Getpid(), Guard: vip.Protocol}})
+	err := say(i.conn, toAgent{Ready: &heirReady{Version: version, PID: os.Getpid(), Guard: vip.Protocol, Level: state.Level}})
 	for err == nil {
 		var m toHeir
 		var fds []int

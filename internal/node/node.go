@@ -6,6 +6,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ type Options struct {
 
 	// Edges.
 	Network cluster.Network             // nil: the host's
+	Level   int                         // the newest level of commands that it applies; 0: state.Level
 	Guard   Guard                       // nil: a guard process, found or started
 	Engine  func(*state.Machine) Engine // nil: event loops on this host's cores
 	Admin   net.Listener                // nil: the unix socket in the data directory
@@ -85,6 +87,7 @@ type Node struct {
 	// Immutable.
 	conf    *config.Node
 	version string
+	level   int
 	log     *slog.Logger
 	started time.Time
 
@@ -132,16 +135,17 @@ func Open(o Options) (*Node, error) {
 	n := &Node{
 		conf: o.Config, version: o.Version, log: o.Log, started: time.Now(),
 		program: o.Program, inherited: o.Inherited, serving: o.Serving, heirs: make(chan *heir, 1),
-		machine: state.New(),
+		level:   cmp.Or(o.Level, state.Level),
 		checker: healthcheck.New(o.Log.With("part", "check")),
 	}
+	n.machine = state.NewAt(n.level)
 	if o.Network == nil {
 		n.addresses = hostAddresses
 	}
 	var err error
 	n.cluster, err = cluster.Open(cluster.Options{
 		Dir: clusterDir(o.Config), Advertise: advertise(o.Config), Heartbeat: o.Config.Heartbeat, Role: roleOf(o.Config.Role), Machine: n.machine,
-		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed, Grants: n.grants, Disk: o.Disk,
+		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed, Grants: n.grants, Behind: n.behind, Disk: o.Disk,
 	})
 	if err != nil {
 		return nil, err
@@ -264,6 +268,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	couples(n.coupleAdmin)
 	couples(n.coupleLists)
 	couples(n.coupleGossip)
+	couples(n.coupleLevel)
 	couples(n.coupleSeed)
 	couples(n.couplePlacement)
 	couples(n.couplePair)
@@ -281,7 +286,7 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 	if n.engine != nil {
 		couples(func(ctx context.Context) { n.pace.run(ctx, n.engine.Stats) })
 	}
-	n.onDisk.Set(api.Program{Path: n.program, Version: n.version, Failed: failedUpgradeOf(n.inherited)})
+	n.onDisk.Set(api.Program{Path: n.program, Version: n.version, Level: n.level, Failed: failedUpgradeOf(n.inherited)})
 	if n.program != "" {
 		couples(n.coupleProgram)
 	}

@@ -27,18 +27,18 @@ func (n *Node) coupleProgram(ctx context.Context) {
 		case err != nil:
 			seen = nil
 			n.onDisk.Update(func(p api.Program) api.Program {
-				p.Version, p.Differs, p.Problem = "", true, err.Error()
+				p.Version, p.Level, p.Differs, p.Problem = "", 0, true, err.Error()
 				return p
 			})
 		case seen == nil || !os.SameFile(seen, info) || !seen.ModTime().Equal(info.ModTime()) || seen.Size() != info.Size():
 			seen = info
-			version, err := n.version, error(nil)
+			version, level, err := n.version, n.level, error(nil)
 			differs := !isOwnImage(info)
 			if differs {
-				version, err = versionOf(ctx, n.program)
+				version, level, err = versionOf(ctx, n.program)
 			}
 			n.onDisk.Update(func(p api.Program) api.Program {
-				p.Version, p.Differs, p.Problem = version, differs, ""
+				p.Version, p.Level, p.Differs, p.Problem = version, level, differs, ""
 				if err != nil {
 					p.Problem = err.Error()
 				}
@@ -59,23 +59,24 @@ func isOwnImage(info os.FileInfo) bool {
 	return err == nil && os.SameFile(own, info)
 }
 
-// versionOf asks a binary for its version.
-func versionOf(ctx context.Context, binary string) (string, error) {
+// versionOf asks a binary for its version, and for the newest level of commands that it applies.
+func versionOf(ctx context.Context, binary string) (version string, level int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "version", "-o", "json")
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("ask %s for its version: %w", binary, err)
+		return "", 0, fmt.Errorf("ask %s for its version: %w", binary, err)
 	}
 	var v struct {
 		Version string `json:"version"`
+		Level   int    `json:"level"`
 	}
 	if err := json.Unmarshal(out, &v); err != nil || v.Version == "" {
-		return "", fmt.Errorf("ask %s for its version: it does not answer like skein", binary)
+		return "", 0, fmt.Errorf("ask %s for its version: it does not answer like skein", binary)
 	}
-	return v.Version, nil
+	return v.Version, max(1, v.Level), nil
 }
 
 // failedUpgradeOf is the attempt before this process, as the report says it.
@@ -95,6 +96,8 @@ func upgradeError(err error, node string) error {
 		hint = "try again when they have ended: `skein vip list` counts them"
 	case errors.Is(err, errGuard):
 		hint = fmt.Sprintf("`skein node drain %s`, then on that host `systemctl restart skein-guard skein`, then `skein node enable %s`", node, node)
+	case errors.Is(err, errOld):
+		hint = "put the version that the cluster runs there, or a newer one"
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, errSuccessor):
 		hint = "put a working binary there, and try again; `skein node show " + node + "` shows what lies there"
 	}

@@ -26,7 +26,7 @@ func (n *Node) report() api.NodeReport {
 	}
 	r := api.NodeReport{
 		Name: n.conf.Name, Version: n.version, Role: n.conf.Role.String(), At: time.Now(), StartedAt: n.started,
-		PID: os.Getpid(), Program: n.onDisk.Get(),
+		PID: os.Getpid(), Program: n.onDisk.Get(), Level: n.level,
 		Revision: api.RevisionReport{Committed: view.Revision.Number, Running: running.Revision, Error: running.Error},
 		Raft:     n.reportRaft(),
 		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
@@ -40,6 +40,9 @@ func (n *Node) report() api.NodeReport {
 	}
 	if disk != nil {
 		r.Disk.Error = disk.Error()
+	}
+	if err := n.outdated(); err != nil {
+		r.Outdated = err.Error()
 	}
 	for name, h := range guard.Held {
 		held := api.HeldVIP{Name: name, Epoch: h.Epoch.String(), Since: h.Since, LeaseLeftMs: h.LeaseLeft.Milliseconds()}
@@ -173,6 +176,9 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 	if s := guard.Superseded; s != nil {
 		add(api.Critical, leftBehindHint(s.By, clusterDir(n.conf)), "left behind: %s says that the cluster was recovered without this node (generation %d, here %d)",
 			s.By, s.Generation, view.Cluster.Generation)
+	}
+	if err := n.outdated(); err != nil {
+		add(api.Critical, "put a newer version there, then `skein node upgrade "+n.conf.Name+"`; nothing is lost", "this version is too old for the log and has stopped applying it: %v", err)
 	}
 	if f := n.onDisk.Get().Failed; f != nil {
 		add(api.Warning, "mend the cause, then `skein node upgrade "+n.conf.Name+"`", "the upgrade to %s failed, and %s went on: %s", f.Version, n.version, f.Why)

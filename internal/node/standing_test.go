@@ -114,7 +114,7 @@ backend "two" {
 		for _, k := range x.down {
 			verdicts[k] = healthcheck.Verdict{}
 		}
-		if got := readSummary(summarize(c, api.Running{}, verdicts)).Short; !slices.Equal(got, x.want) {
+		if got := readSummary(summarize(summary{}, c, api.Running{}, verdicts)).Short; !slices.Equal(got, x.want) {
 			t.Errorf("down %v: short of servers behind %v, want %v", x.down, got, x.want)
 		}
 	}

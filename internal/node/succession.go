@@ -78,6 +78,7 @@ type heirReady struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
 	Guard   int    `json:"guard"` // the protocol that it speaks with a guard
+	Level   int    `json:"level"` // the newest level of commands that it applies
 }
 
 // pair makes the two ends. The second is for the successor.

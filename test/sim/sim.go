@@ -42,6 +42,7 @@ type World struct {
 	Nodes []*Node
 	start time.Time
 	trace trace
+	level int // of new hosts
 
 	mu sync.Mutex
 	// mu guards the following, and the links of all nodes.
@@ -67,6 +68,8 @@ type Node struct {
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the agent's goroutines have ended
 	engine *engine
+	node   *node.Node // the newest
+	level  int        // of the commands that its version applies; 0: this version's
 	admin  netip.AddrPort
 	disk   disk
 
@@ -84,10 +87,13 @@ type link struct{ until, gate time.Time }
 const longestLease = time.Second
 
 // New makes a cluster of size nodes, lb1 first, all of them members and, from three on, voters.
-func New(tb testing.TB, seed uint64, size int) *World {
+func New(tb testing.TB, seed uint64, size int) *World { return NewAt(tb, seed, size, 0) }
+
+// NewAt makes a cluster of a version that applies commands up to that level; 0: this version.
+func NewAt(tb testing.TB, seed uint64, size, level int) *World {
 	w := &World{
 		tb: tb, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), net: newNetwork(seed), start: time.Now(),
-		takes: map[string]int{}, voters: map[string]bool{},
+		takes: map[string]int{}, voters: map[string]bool{}, level: level,
 	}
 	w.trace.start = w.start
 	first := w.host("lb1", config.Balancer)
@@ -123,7 +129,7 @@ func (w *World) host(name string, role config.Role) *Node {
 	i := len(w.Nodes) + 1
 	a := netip.AddrFrom4([4]byte{198, 18, 0, byte(i)})
 	n := &Node{
-		w: w, Name: name, addr: netip.AddrPortFrom(a, config.DefaultPort), dir: filepath.Join(w.tb.TempDir(), name), role: role,
+		w: w, Name: name, addr: netip.AddrPortFrom(a, config.DefaultPort), dir: filepath.Join(w.tb.TempDir(), name), role: role, level: w.level,
 		admin: netip.AddrPortFrom(a, 1), links: map[string]*link{},
 	}
 	w.mu.Lock()
@@ -138,7 +144,7 @@ func (n *Node) newcomer() cluster.Newcomer {
 		role = state.Witness
 	}
 	return cluster.Newcomer{
-		Dir: filepath.Join(n.dir, "cluster"), Name: n.Name, Advertise: n.addr, Role: role, Network: n.w.net.process(n.addr.Addr()),
+		Dir: filepath.Join(n.dir, "cluster"), Name: n.Name, Advertise: n.addr, Role: role, Network: n.w.net.process(n.addr.Addr()), Level: n.level,
 	}
 }
 
@@ -223,7 +229,7 @@ func (n *Node) startAgent() {
 			Name: n.Name, DataDir: n.dir, Advertise: n.addr.Addr(), Port: n.addr.Port(), Interface: "eth0", Role: n.role,
 		},
 		Version: "sim", Log: slog.New(n.w.trace.handler(n.Name)),
-		Network: n.proc, Guard: n.agent, Admin: admin, Disk: n.disk.sync,
+		Level: n.level, Network: n.proc, Guard: n.agent, Admin: admin, Disk: n.disk.sync,
 		Engine: func(m *state.Machine) node.Engine {
 			e := newEngine(m)
 			n.w.mu.Lock()
@@ -236,6 +242,7 @@ func (n *Node) startAgent() {
 	if err != nil {
 		n.w.Fatalf("%s: open: %v", n.Name, err)
 	}
+	n.node = nd
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.ended = cancel, make(chan struct{})
 	ended, proc := n.ended, n.proc
