@@ -230,6 +230,11 @@ func (w *world) pairMischief(f *pairFaults) {
 				w.cut[[2]int{0, 1}], w.cut[[2]int{1, 0}] = true, true
 				p.wire = false
 			})
+			if w.rng.IntN(2) == 0 { // each holds for a while; then they share the segment again, and still do not hear each other
+				w.run(int64(time.Second) + w.rng.Int64N(6*int64(time.Second)))
+				w.change("segment joined", func() { p.wire, p.mute = true, [2]bool{} })
+				w.run(promiseSeen + 200*ms)
+			}
 		}},
 		{"tie-break lost by one", f.Gateway, func() { w.change("tie-break lost by one", func() { p.reach[i] = false }) }},
 		{"tie-break lost by both", f.NoGateway, func() { w.change("tie-break lost by both", func() { p.reach = [2]bool{} }) }},
@@ -448,6 +453,13 @@ func (w *world) checkedDeath() {
 		w.seen["longest "+[]string{"power", "cable", "agent"}[kind]] = took
 	}
 	w.run(w.rng.Int64N(2 * int64(time.Second)))
+	o.tell() // of what its log has, which is older than what was taken
+	o.act()
+	for v := range simVIPs {
+		if !o.answers(v) {
+			w.violate("v%d was taken by n%d, and its agent's older placement undid that\n%s", v, o.i, strings.Join(o.m.explain(o.now(), v), "\n"))
+		}
+	}
 	w.powerOn(n)
 	w.healPair()
 	n.alive = true

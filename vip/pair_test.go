@@ -82,8 +82,8 @@ func (n *simNode) edge(a action) {
 	case actPing:
 		if sent := n.now(); w.pair.reach[n.i] {
 			d := ms/5 + w.rng.Int64N(ms)
-			if w.pair.late && w.rng.IntN(30) == 0 {
-				d += w.rng.Int64N(400 * ms)
+			if w.pair.late && w.rng.IntN(8) == 0 {
+				d += w.rng.Int64N(300 * ms)
 			}
 			later(d, func(now int64) { m.reached(now, 0, sent) })
 		}
