@@ -104,9 +104,25 @@ func (m *machine) drop(now int64, i int, why refusal) {
 	v.held, v.yielding, v.lostWhy = false, false, why
 	v.refreshAt, v.announceAt, v.gateAt, v.gateEnd = 0, 0, 0, 0
 	m.giveBack(i)
+	if why == agentGone || why == notFit {
+		m.warn()
+	}
 	m.parkFor(now, i, why)
 	m.do(actDel, i)
 	m.report()
+}
+
+// warn tells the peers of this node's health before the kernel is asked for anything: they can elect and place meanwhile. That an
+// address is free they hear when it is off the link, as ever.
+func (m *machine) warn() {
+	for _, a := range m.out {
+		if a.kind == actSend && !a.ans {
+			return
+		}
+	}
+	for i := range m.peers {
+		m.out = append(m.out, action{kind: actSend, peer: i})
+	}
 }
 
 // giveBack ends the wanting, and with it every grant we have.
