@@ -196,6 +196,7 @@ func (r *Recovery) Check(peers []Peer, keep, force []string) error {
 		alive++
 	}
 	var against, stray []string
+	newer := ""
 	for _, p := range peers {
 		if !p.Answers {
 			continue
@@ -208,8 +209,7 @@ func (r *Recovery) Check(peers []Peer, keep, force []string) error {
 		case p.Ahead:
 			return fmt.Errorf("%w: %s answers, and the cluster was recovered there already: this node joins that one", ErrNotNewest, p.Name)
 		case p.Newer && !forced:
-			return fmt.Errorf("%w: the log of %s goes on where this node's ends: recover on %s, with this node to keep or to join it later",
-				ErrNotNewest, p.Name, p.Name)
+			newer = p.Name
 		case !kept && !forced:
 			stray = append(stray, p.Name)
 		}
@@ -223,6 +223,9 @@ func (r *Recovery) Check(peers []Peer, keep, force []string) error {
 		return fmt.Errorf("%w: this node alone votes, and needs nobody", ErrNotLost)
 	case alive >= needed && len(against) > 0:
 		return fmt.Errorf("%w: %s, so %d of %d voters live when this node runs, and %d are needed", ErrNotLost, whoAnswers(against), alive, len(r.Voters), needed)
+	case newer != "":
+		return fmt.Errorf("%w: the log of %s goes on where this node's ends: recover on %s, with this node to keep or to join it later",
+			ErrNotNewest, newer, newer)
 	case len(stray) > 0:
 		return fmt.Errorf("%w: %s, and would be left behind", ErrNotLost, whoAnswers(stray))
 	}
