@@ -146,7 +146,7 @@ func (g *guard) watch(now int64) {
 	}
 	switch {
 	case v != agentFine:
-		g.m.local(now, v == agentCrashes, false, v.String())
+		g.m.local(now, v.alive(), false, v.String())
 	case now < g.relay: // as its predecessor left it
 		g.m.local(now, true, g.fit.Fit, g.fit.Reason)
 	case g.page.word(lineFit).Load() != 1:

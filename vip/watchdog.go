@@ -34,11 +34,16 @@ const (
 	agentFine verdict = iota
 	agentStopped
 	agentHangs
+	loopHangs
 	agentCrashes
 )
 
+// alive reports whether the agent can lead and decide, though it may not be fit to hold an address. An election against a leader who can
+// place his address elsewhere himself would only get in his way.
+func (v verdict) alive() bool { return v == agentFine || v == loopHangs || v == agentCrashes }
+
 func (v verdict) String() string {
-	return [...]string{"", "the agent's process is stopped", "a loop of the agent hangs", "the agent keeps crashing"}[v]
+	return [...]string{"", "the agent's process is stopped", "the agent hangs", "a loop of the agent hangs", "the agent keeps crashing"}[v]
 }
 
 // attach starts the watch over a new agent.
@@ -70,29 +75,37 @@ func (w *watchdog) died(now int64) {
 // look judges. read returns word i, 0 being the agent's own; n is how many there are; state is the process's, as in
 // /proc/PID/stat.
 func (w *watchdog) look(now int64, n int, read func(i int) uint64, state func() byte) verdict {
-	worst := int64(0)
+	var own, loops int64
 	for i := range min(n, len(w.words)) {
 		s, v := &w.words[i], read(i)
 		if v != s.value {
-			if gap := now - s.changed; s.value != 0 && s.value != Parked && gap > w.patience/2 {
+			// What stood still for longer than any busy process was seen to had hung: that is no reason to wait for longer the next time.
+			if gap := now - s.changed; s.value != 0 && s.value != Parked && gap > w.patience/2 && gap <= patienceMax {
 				w.patience, w.long = min(2*gap, patienceMax), now
 			}
 			s.value, s.changed = v, now
 		}
-		if v != 0 && v != Parked { // zero: not running yet
-			worst = max(worst, now-s.changed)
+		switch {
+		case v == 0 || v == Parked: // zero: not running yet
+		case i == 0:
+			own = now - s.changed
+		default:
+			loops = max(loops, now-s.changed)
 		}
 	}
 	if now-w.long > patienceHalf {
 		w.patience, w.long = max(w.patience/2, patienceMin), now
 	}
-	if worst > stampMissing {
+	if max(own, loops) > stampMissing {
 		switch state() {
 		case 'T', 't', 'Z', 'X', 'x', 0:
 			return agentStopped
 		}
-		if worst > w.patience {
+		switch {
+		case own > w.patience:
 			return agentHangs
+		case loops > w.patience:
+			return loopHangs
 		}
 	}
 	if now < w.until {

@@ -18,10 +18,11 @@ func TestWatchdog(t *testing.T) {
 		{"stopped after 60 ms without a stamp", []step{{0, true, 'S', 0}, {59, false, 'T', 0}, {61, false, 'T', agentStopped}, {70, true, 'S', 0}}},
 		{"gone", []step{{0, true, 'S', 0}, {61, false, 0, agentStopped}}},
 		{"a zombie", []step{{0, true, 'S', 0}, {61, false, 'Z', agentStopped}}},
-		{"busy is no reason before 500 ms", []step{{0, true, 'R', 0}, {499, false, 'R', 0}, {501, false, 'R', agentHangs}}},
-		{"long gaps teach patience", []step{{0, true, 'R', 0}, {400, true, 'R', 0}, {1100, false, 'R', 0}, {1201, false, 'R', agentHangs}}},
-		{"patience has an end", []step{{0, true, 'R', 0}, {1900, true, 'R', 0}, {3899, false, 'R', 0}, {3901, false, 'R', agentHangs}}},
-		{"patience that is not needed goes", []step{{0, true, 'R', 0}, {400, true, 'R', 0}, {61_000, true, 'R', 0}, {61_010, true, 'R', 0}, {61_511, false, 'R', 0}, {121_100, true, 'R', 0}}},
+		{"busy is no reason before 500 ms", []step{{0, true, 'R', 0}, {499, false, 'R', 0}, {501, false, 'R', loopHangs}}},
+		{"long gaps teach patience", []step{{0, true, 'R', 0}, {400, true, 'R', 0}, {1100, false, 'R', 0}, {1201, false, 'R', loopHangs}}},
+		{"patience has an end", []step{{0, true, 'R', 0}, {1900, true, 'R', 0}, {3899, false, 'R', 0}, {3901, false, 'R', loopHangs}}},
+		{"what hung teaches nothing", []step{{0, true, 'R', 0}, {3000, true, 'R', 0}, {3499, false, 'R', 0}, {3501, false, 'R', loopHangs}}},
+		{"patience that is not needed goes", []step{{0, true, 'R', 0}, {400, true, 'R', 0}, {61_000, true, 'R', 0}, {61_499, false, 'R', 0}, {61_501, false, 'R', loopHangs}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var w watchdog
@@ -44,6 +45,34 @@ func TestWatchdog(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An agent whose own word stands still hangs as a whole, whatever its loops do: it can neither lead nor decide.
+func TestAnAgentThatHangsIsNotALoopThatHangs(t *testing.T) {
+	for _, c := range []struct {
+		hangs int
+		want  verdict
+	}{{0, agentHangs}, {1, loopHangs}, {2, loopHangs}} {
+		var w watchdog
+		w.attach(0)
+		var got verdict
+		for now := int64(1); now <= 600*ms; now += 10 * ms {
+			got = w.look(now, 3, func(i int) uint64 {
+				if i == c.hangs {
+					return 1
+				}
+				return uint64(now)
+			}, func() byte { return 'S' })
+		}
+		if got != c.want {
+			t.Errorf("word %d stands still: %q, want %q", c.hangs, got, c.want)
+		}
+	}
+	for v := agentFine; v <= agentCrashes; v++ {
+		if want := v != agentStopped && v != agentHangs; v.alive() != want {
+			t.Errorf("%q: alive %v", v, v.alive())
+		}
 	}
 }
 
