@@ -118,12 +118,7 @@ func TestChangesUnderLoad(t *testing.T) {
 			t.Errorf("%s ends with revision %d, want %d and the text that was applied", o.node.Name, doc.Revision.Number, revision)
 		}
 	}
-	for _, r := range s.watch.Timeline(s.world, b.since) {
-		if len(r.Holders) != 1 || r.Holders[0] != holder {
-			t.Errorf("from %v on %v answered for the address, want always %s: a change of configuration touches no address",
-				r.From.Sub(b.since), r.Holders, holder)
-		}
-	}
+	s.heldThroughout(holder, b.since)
 }
 
 // TestSingleNodeReloads does so with one node without a cluster, which reads its file again when it is told to. Every fourth file

@@ -119,11 +119,7 @@ func TestSoak(t *testing.T) {
 			t.Errorf("the goroutines of %s have become more: %v", n.Name, g)
 		}
 	}
-	for _, r := range s.watch.Timeline(s.world, b.since) {
-		if len(r.Holders) != 1 || r.Holders[0] != holder {
-			t.Errorf("from %v on %v answered for the address, want always %s", r.From.Sub(b.since), r.Holders, holder)
-		}
-	}
+	s.heldThroughout(holder, b.since)
 }
 
 // goroutines asks a node's metrics how many it has.

@@ -313,6 +313,23 @@ func (s *stage) holding() *fleet.Node {
 	return n
 }
 
+// blink is for how long nobody may seem to answer: one ARP answer that comes later than the next question, on a host that is busy, is no
+// move. What clients saw is judged by their requests.
+const blink = 100 * time.Millisecond
+
+// heldThroughout checks that nobody but holder has answered for the address since then, and that it has.
+func (s *stage) heldThroughout(holder string, since time.Time) {
+	s.t.Helper()
+	for _, r := range s.watch.Timeline(s.world, since) {
+		switch {
+		case len(r.Holders) == 1 && r.Holders[0] == holder:
+		case len(r.Holders) == 0 && r.To.Sub(r.From) < blink:
+		default:
+			s.t.Errorf("from %v on, for %v, %v answered for the address, want always %s", r.From.Sub(since), r.To.Sub(r.From), r.Holders, holder)
+		}
+	}
+}
+
 // stalled is the longest that a request past the cluster took since then: for so long the machine itself stood still.
 func (s *stage) stalled(since time.Time) time.Duration {
 	var d time.Duration
