@@ -110,10 +110,10 @@ func TestCommandsPrintWhatPagesShow(t *testing.T) {
 }
 
 // runPage runs a page in a world of its own. Who takes over from a node that died is the cluster's choice, and on a machine that is
-// overloaded it may be another than the page shows: a page that did not fit gets a second world.
+// overloaded it may be another than the page shows: a page that did not fit gets a second world, and a third.
 func runPage(t *testing.T, p *page) {
-	for last := false; ; last = true {
-		wrong := playPage(t, p)
+	for world := 1; ; world++ {
+		last, wrong := world == 3, playPage(t, p)
 		if len(wrong) == 0 {
 			return
 		}
@@ -147,6 +147,9 @@ func playPage(t *testing.T, p *page) (all []wrong) {
 		}
 		for _, s := range b.steps {
 			if err := w.step(s); err != nil {
+				if len(all) > 0 { // in a world that has gone another way, a command may also wait for what never comes
+					return all
+				}
 				t.Fatalf("%s:%d: $ %s: %v\n%s", p.path, b.line, s.command, err, s.got)
 			}
 			if s.failed {
