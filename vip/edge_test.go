@@ -145,8 +145,12 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 	// A loop hangs while the rest of the agent lives.
 	start = time.Now()
 	n[2].tell(order{Hang: true})
-	l.until("n0 knows that n2 hangs", func() bool { s, _ := n[0].get(); return s.Peers["n2"].ConfirmedDead })
-	t.Logf("loop hangs: confirmed after %v", time.Since(start))
+	l.until("n0 knows that n2 is not fit, and that its agent lives", func() bool {
+		s, _ := n[0].get()
+		p := s.Peers["n2"]
+		return !p.Fit && p.AgentAlive && !p.ConfirmedDead
+	})
+	t.Logf("loop hangs: known after %v", time.Since(start))
 	l.place(0)
 	l.until("n0 answers again", func() bool { _, ok := c.first(n[0].mac, start); return ok })
 
