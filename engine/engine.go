@@ -329,26 +329,31 @@ func (e *Engine) server(backend, name string) (*plan.Backend, *plan.Server) {
 // when the last connection has ended, or with ctx's error and the number of those that have not. The engine serves nothing new
 // from then on.
 func (e *Engine) Drain(ctx context.Context) error {
-	e.mu.Lock()
-	e.draining = true
-	var gone []*listener
-	for key, l := range e.listeners {
-		gone = append(gone, l)
-		l.shared.SetFrontend(nil)
-		delete(e.listeners, key)
-	}
-	err := e.each(func(w *proxy.Worker) error {
-		for _, l := range gone {
-			w.Unlisten(l.shared)
-		}
-		w.Drain()
-		return nil
-	})
-	e.mu.Unlock()
+	err := e.stopAccepting(func(l *listener) { l.shared.SetFrontend(nil) }, (*proxy.Worker).Drain)
 	if err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
 	return e.emptied(ctx)
+}
+
+// stopAccepting closes the listeners for good: part is done to each of them first, then to each loop at the end.
+func (e *Engine) stopAccepting(part func(*listener), then func(*proxy.Worker)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.draining = true
+	var gone []*listener
+	for key, l := range e.listeners {
+		gone = append(gone, l)
+		part(l)
+		delete(e.listeners, key)
+	}
+	return e.each(func(w *proxy.Worker) error {
+		for _, l := range gone {
+			w.Unlisten(l.shared)
+		}
+		then(w)
+		return nil
+	})
 }
 
 // emptied returns when the last connection has ended, or with ctx's error and the number of those that have not.

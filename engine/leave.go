@@ -25,21 +25,7 @@ func (e *Engine) Leave(addrs []netip.Addr) {
 // ctx's error and the number of those that have not. HTTP connections are asked to close with their next answer, and none is closed
 // without one: Drain does that, after it.
 func (e *Engine) Retire(ctx context.Context) error {
-	e.mu.Lock()
-	e.draining = true
-	var gone []*listener
-	for key, l := range e.listeners {
-		gone = append(gone, l)
-		l.shared.Leave(true)
-		delete(e.listeners, key)
-	}
-	err := e.each(func(w *proxy.Worker) error {
-		for _, l := range gone {
-			w.Unlisten(l.shared)
-		}
-		return nil
-	})
-	e.mu.Unlock()
+	err := e.stopAccepting(func(l *listener) { l.shared.Leave(true) }, func(*proxy.Worker) {})
 	if err != nil {
 		return fmt.Errorf("retire: %w", err)
 	}
