@@ -130,13 +130,14 @@ func (m *machine) receive(now int64, k int, msg *message) string {
 		if msg.boot == p.newBoot && msg.seq <= p.newSeq {
 			return overtaken
 		}
-		p.newBoot, p.newSeq = msg.boot, msg.seq
+		p.newBoot, p.newSeq, p.newReads = msg.boot, msg.seq, msg.reads
 		m.out = append(m.out, action{kind: actGreet, peer: i})
 		return "first word of a new life"
 	}
 
 	before := p.flags
 	p.seq, p.heard, p.ever = msg.seq, now, true
+	p.reads, p.format, p.unread = msg.reads, msg.format, unread{}
 	p.detect, p.flags, p.lateness, p.profile = msg.promise, msg.flags, msg.lateness, msg.profile
 	p.mac, p.votersIndex, p.applied = msg.mac, msg.votersIndex, msg.applied
 	p.suspects = p.suspects[:0]

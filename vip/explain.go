@@ -175,7 +175,8 @@ func profileCode(name string) uint8 {
 // status is what the agent is told.
 func (m *machine) status(now int64) *wireStatus {
 	w := &wireStatus{State: State{
-		Fit: m.agentAlive && m.fit, Silent: m.silent(now), RealTime: m.realTime,
+		Reads: m.reads,
+		Fit:   m.agentAlive && m.fit, Silent: m.silent(now), RealTime: m.realTime,
 		Profile: m.prof.describe(), ProfileWhy: m.profileWhy(now), Lateness: time.Duration(m.late.worst()), VotersIndex: m.votersIndex, Confirmed: m.votersIndex,
 		Held: map[string]Holding{}, Parked: map[string]Parking{}, Peers: map[string]PeerState{}, Explain: map[string][]string{},
 		Unable: map[string]string{},
@@ -221,6 +222,7 @@ func (m *machine) status(now int64) *wireStatus {
 	}
 	for _, p := range m.peers {
 		s := PeerState{
+			Reads: p.reads, Format: int(p.format), NotUnderstood: m.unreadWhy(now, p),
 			Voter: p.voter, Witness: p.witness, Alive: p.ever && !p.suspect, ConfirmedDead: p.confirmed, Age: -1,
 			Lateness: time.Duration(p.lateness), RTT: time.Duration(p.rtt.least()), VotersIndex: p.votersIndex, Applied: p.applied,
 		}

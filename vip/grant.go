@@ -206,6 +206,7 @@ func (m *machine) fill(now int64, a action, msg *message) {
 	s := &p.sent[p.seqOut%sentRing]
 	*s = sent{seq: p.seqOut, n: m.sends, at: now, lease: m.prof.lease}
 
+	msg.format, msg.reads = m.formatFor(p, a.kind == actGreet), m.reads
 	msg.from, msg.to, msg.boot, msg.seq = m.self, p.id, m.boot, p.seqOut
 	msg.echoBoot, msg.echoSeq, msg.echoDelay = p.boot, p.seq, max(now-p.heard, 0)
 	if a.kind == actGreet {

@@ -454,6 +454,10 @@ func (g *guard) hearPeers(k int) {
 		switch {
 		case why == "":
 			why = g.m.receive(g.now(), k, &g.in)
+		case why == otherFormat:
+			if name, unread := g.m.hearUnread(g.now(), g.rx[:n]); unread != "" {
+				g.log.Error("a node is not understood, which counts as not heard", "peer", name, "why", unread)
+			}
 		case g.m.former.answer(g.now(), g.rx[:n], g.wire, g.tell):
 			why = "from a node that was left behind"
 		}

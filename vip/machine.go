@@ -15,6 +15,7 @@ type machine struct {
 	// Immutable.
 	boot  uint64
 	start int64
+	reads Formats
 
 	// What we were told.
 	self        nodeID
@@ -94,8 +95,11 @@ type peer struct {
 
 	// What it last said.
 	boot        uint64
+	reads       Formats
+	format      byte   // of its newest message
 	newBoot     uint64 // a life that has not proved yet to be the present one
 	newSeq      uint64
+	newReads    Formats
 	seq         uint64
 	heard       int64 // when; at first, when we learned of the peer
 	ever        bool  // it was heard at all
@@ -112,6 +116,7 @@ type peer struct {
 	// What we make of it.
 	suspect   bool
 	confirmed bool // a majority of voters suspects it, or it said itself that it is gone
+	unread    unread
 	rtt       minRTT
 	links     [MaxLinks]way
 
@@ -290,7 +295,7 @@ const (
 
 // newMachine returns a machine that knows nobody. boot tells its life from its former ones.
 func newMachine(now int64, boot uint64, realTime bool) *machine {
-	m := &machine{boot: boot, start: now, realTime: realTime, nextBeat: now}
+	m := &machine{boot: boot, start: now, reads: OwnFormats(), realTime: realTime, nextBeat: now}
 	m.prof = profileFor(realTime, 0, 0, 0)
 	return m
 }

@@ -2,6 +2,8 @@ package vip
 
 // message is a heartbeat. The arrays are bounded and belong to the message, so that one message can be filled over and over.
 type message struct {
+	format   byte    // on the wire
+	reads    Formats // of the sender
 	from, to nodeID
 	boot     uint64 // the sender's life; chosen at random at its start
 	seq      uint64 // grows with every message to this receiver

@@ -140,7 +140,7 @@ func (f *formers) tell(p *former, buf []byte, tell func(to netip.AddrPort, b []b
 
 // answer looks whether b, which is no heartbeat of this cluster, is one of a former node, and tells that node.
 func (f *formers) answer(now int64, b, buf []byte, tell func(to netip.AddrPort, b []byte)) bool {
-	if len(f.all) == 0 || len(b) < wireHead+wireTag || b[0] != wireVersion {
+	if len(f.all) == 0 || len(b) < wireHead+wireTag {
 		return false
 	}
 	from := nodeID(binary.BigEndian.Uint64(b[8:]))

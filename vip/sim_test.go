@@ -56,6 +56,7 @@ type simNode struct {
 	disk    uint64  // the generation that is on it
 	full    bool    // the disk
 	put     []int64 // by VIP: when the address was put on the link, by the world's time
+	codec   *codec  // nil: messages are handed over as they are
 }
 
 // now is what the node's clock says.
@@ -155,6 +156,9 @@ func simName(i int) string { return fmt.Sprint("n", i) }
 
 func (n *simNode) boot() {
 	n.m = newMachine(n.now(), n.w.rng.Uint64(), n.i%3 != 2) // every third node has no real time
+	if n.codec != nil {
+		n.m.reads = n.codec.reads
+	}
 	for v := range n.links {
 		n.links[v].has = false // swept
 	}
@@ -228,6 +232,11 @@ func (n *simNode) act() {
 				lat += w.rng.Int64N(30 * ms)
 			}
 			to := w.nodes[j]
+			if n.codec != nil {
+				b := n.codec.pack(nil, msg)
+				w.at(lat, func() { to.read(b) })
+				continue
+			}
 			w.at(lat, func() { to.deliver(msg) })
 			if f := w.schedule; f != nil && w.rng.Float64() < f.Duplicate {
 				w.at(lat+w.rng.Int64N(50*ms), func() { to.deliver(msg) })

@@ -239,6 +239,7 @@ type State struct {
 	Listen      string
 	Links       []Link // for heartbeats, this node's ends
 
+	Reads   Formats           // of heartbeats
 	Dropped map[string]uint64 // heartbeats that were not taken, by reason
 
 	Held       map[string]Holding   // by VIP
@@ -304,6 +305,10 @@ type PeerState struct {
 	Links       []PeerLink
 	VotersIndex uint64
 	Applied     uint64
+
+	Reads         Formats // as it said last
+	Format        int     // of its last heartbeat; zero when there never was one
+	NotUnderstood string  // why it is not heard though it speaks: its guard and ours are too many versions apart; empty: nothing known
 }
 
 // Conflict is somebody who claims a VIP.

@@ -266,12 +266,18 @@ func (v *Virtual) Run(ctx context.Context) {
 			continue
 		}
 		for _, b := range inbox {
-			switch {
-			case v.codec == nil:
-			case isNotice(b):
+			if v.codec == nil {
+				continue
+			}
+			if isNotice(b) {
 				v.m.notice(v.now(), b)
-			case v.codec.unpack(b, &v.in) == "":
+				continue
+			}
+			switch v.codec.unpack(b, &v.in) {
+			case "":
 				v.m.receive(v.now(), 0, &v.in)
+			case otherFormat:
+				v.m.hearUnread(v.now(), b)
 			default:
 				v.m.former.answer(v.now(), b, v.wire, v.tell)
 			}

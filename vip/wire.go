@@ -1,38 +1,42 @@
 package vip
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
 )
 
-// The heartbeat on the wire, all numbers big-endian:
+// The heartbeat on the wire in format 2, all numbers big-endian; format.go says what a later one may change:
 //
-//	 0  version (2)             1  which key, first byte of its fingerprint
+//	 0  format                  1  which key, first byte of its fingerprint
 //	 2  flags                   4  views   5  entries   6  profile   7  links
 //	 8  from    16 to          24  boot   32  seq
 //	40  echo boot              48  echo seq
 //	56  echo delay µs          60  interval µs   64  promise µs   68  lateness µs
-//	72  MAC, two zero          80  index of voters   88  applied
+//	72  MAC, newest and oldest format that the sender reads (0, 0: this one)
+//	80  index of voters        88  applied
 //	96  links: echo seq, its end (4), echo delay µs (4)
 //	    views: node (8), suspect (1)
 //	    entries: vip (8), generation (8), index (8), node (8), flags (1), MAC (6)
+//	    tail: what a later version has appended
 //	    tag: HMAC-SHA256 over all before, its first 16 bytes
 const (
-	wireVersion = 2
-	wireHead    = 96
-	wireView    = 9
-	wireEntry   = 39
-	wireLink    = 8
-	wireTag     = 16
-	wireMax     = wireHead + MaxLinks*wireLink + (MaxPeers+1)*wireView + MaxVIPs*wireEntry + wireTag
+	wireHead  = 96
+	wireView  = 9
+	wireEntry = 39
+	wireLink  = 8
+	wireTag   = 16
+	wireTail  = 256 // at most, for all later versions together
+	wireMax   = wireHead + MaxLinks*wireLink + (MaxPeers+1)*wireView + MaxVIPs*wireEntry + wireTail + wireTag
 )
 
 // codec signs, checks, packs and unpacks heartbeats. One goroutine uses it. It allocates only when keys change.
 type codec struct {
-	keys []wireKey // the first signs
-	sum  [sha256.Size]byte
+	reads Formats
+	keys  []wireKey // the first signs
+	sum   [sha256.Size]byte
 }
 
 type wireKey struct {
@@ -42,7 +46,7 @@ type wireKey struct {
 
 // newCodec derives one key per secret and cluster, so that a secret shared by two clusters still keeps them apart.
 func newCodec(cluster string, secrets [][]byte) *codec {
-	c := &codec{}
+	c := &codec{reads: OwnFormats()}
 	for _, s := range secrets {
 		d := hmac.New(sha256.New, s)
 		d.Write([]byte("skein heartbeat 1\x00" + cluster))
@@ -60,11 +64,11 @@ func (c *codec) tag(k wireKey, b []byte) []byte {
 	return k.mac.Sum(c.sum[:0])[:wireTag]
 }
 
-// pack appends m to b.
+// pack appends m to b, in m's format, or in the oldest when it has none.
 func (c *codec) pack(b []byte, m *message) []byte {
 	be := binary.BigEndian
 	start := len(b)
-	b = append(b, wireVersion, c.keys[0].id)
+	b = append(b, cmp.Or(m.format, c.reads.Oldest), c.keys[0].id)
 	b = be.AppendUint16(b, uint16(m.flags))
 	b = append(b, byte(m.nviews), byte(m.nentries), m.profile, byte(m.nlinks))
 	for _, n := range [...]uint64{uint64(m.from), uint64(m.to), m.boot, m.seq, m.echoBoot, m.echoSeq} {
@@ -74,7 +78,7 @@ func (c *codec) pack(b []byte, m *message) []byte {
 		b = be.AppendUint32(b, micros(n))
 	}
 	b = append(b, m.mac[:]...)
-	b = append(b, 0, 0)
+	b = append(b, m.reads.Newest, m.reads.Oldest)
 	b = be.AppendUint64(b, m.votersIndex)
 	b = be.AppendUint64(b, m.applied)
 	for _, l := range m.links[:m.nlinks] {
@@ -107,24 +111,17 @@ func (c *codec) unpack(b []byte, m *message) string {
 	if len(b) < wireHead+wireTag || len(b) > wireMax {
 		return "wrong length"
 	}
-	if b[0] != wireVersion {
-		return "another version"
-	}
-	nviews, nentries, nlinks := int(b[4]), int(b[5]), int(b[7])
-	if nviews > MaxPeers+1 || nentries > MaxVIPs || nlinks > MaxLinks || len(b) != wireHead+nlinks*wireLink+nviews*wireView+nentries*wireEntry+wireTag {
-		return "wrong length"
-	}
-	body, tag := b[:len(b)-wireTag], b[len(b)-wireTag:]
-	good := false
-	for _, k := range c.keys {
-		if k.id == b[1] && hmac.Equal(c.tag(k, body), tag) {
-			good = true
-			break
-		}
-	}
-	if !good {
+	if c.signer(b) < 0 {
 		return "not signed with a key of this cluster"
 	}
+	if !c.reads.has(b[0]) {
+		return otherFormat
+	}
+	nviews, nentries, nlinks := int(b[4]), int(b[5]), int(b[7])
+	if nviews > MaxPeers+1 || nentries > MaxVIPs || nlinks > MaxLinks || len(b) < wireHead+nlinks*wireLink+nviews*wireView+nentries*wireEntry+wireTag {
+		return "wrong length"
+	}
+	m.format, m.reads = b[0], readsOf(b)
 	m.flags = msgFlags(be.Uint16(b[2:])) & flagsKnown
 	m.nviews, m.nentries, m.nlinks, m.profile = nviews, nentries, nlinks, b[6]
 	m.from, m.to = nodeID(be.Uint64(b[8:])), nodeID(be.Uint64(b[16:]))

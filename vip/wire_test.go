@@ -10,7 +10,7 @@ import (
 
 func sampleMessage() *message {
 	m := &message{
-		from: idOf("n1"), to: idOf("n2"), boot: 7, seq: 8, echoBoot: 9, echoSeq: 10, echoDelay: 1500_000, interval: 20 * ms, promise: 60 * ms,
+		format: 2, reads: Formats{2, 2}, from: idOf("n1"), to: idOf("n2"), boot: 7, seq: 8, echoBoot: 9, echoSeq: 10, echoDelay: 1500_000, interval: 20 * ms, promise: 60 * ms,
 		lateness: 2 * ms, profile: 1, flags: flagAgent | flagFit, mac: [6]byte{2, 0, 0, 0, 0, 1}, votersIndex: 11, applied: 12, nviews: 2, nentries: 2,
 	}
 	m.views[0], m.views[1] = view{idOf("n3"), true}, view{idOf("n4"), false}
@@ -49,18 +49,21 @@ func TestHeartbeatThatIsNotOursIsRefused(t *testing.T) {
 		{"another key", newCodec("c1", [][]byte{keyB}), good, "not signed"},
 		{"another cluster with the same key", newCodec("c2", [][]byte{keyA}), good, "not signed"},
 		{"no key", newCodec("c1", nil), good, "not signed"},
-		{"cut short", newCodec("c1", [][]byte{keyA}), good[:len(good)-1], "wrong length"},
-		{"too long", newCodec("c1", [][]byte{keyA}), append(bytes.Clone(good), 0), "wrong length"},
+		{"cut short", newCodec("c1", [][]byte{keyA}), good[:len(good)-1], "not signed"},
+		{"too long", newCodec("c1", [][]byte{keyA}), append(bytes.Clone(good), 0), "not signed"},
+		{"shorter than it says", newCodec("c1", [][]byte{keyA}), sealed(good[:len(good)-wireTag-1]), "wrong length"},
 		{"empty", newCodec("c1", [][]byte{keyA}), nil, "wrong length"},
 		{"huge", newCodec("c1", [][]byte{keyA}), make([]byte, wireMax+1), "wrong length"},
-		{"another version", newCodec("c1", [][]byte{keyA}), append([]byte{9}, good[1:]...), "another version"},
+		{"another format", newCodec("c1", [][]byte{keyA}), sealed(append([]byte{9}, good[1:len(good)-wireTag]...)), "in another format"},
+		{"another format, not signed", newCodec("c1", [][]byte{keyA}), append([]byte{9}, good[1:]...), "not signed"},
 	} {
 		var m message
 		if why := c.codec.unpack(c.b, &m); !strings.HasPrefix(why, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, why, c.want)
 		}
 	}
-	// One flipped bit anywhere.
+	// One flipped bit anywhere, the tail included.
+	good = sealed(append(bytes.Clone(good[:len(good)-wireTag]), "later"...))
 	c := newCodec("c1", [][]byte{keyA})
 	for i := range good {
 		b := bytes.Clone(good)
@@ -71,9 +74,16 @@ func TestHeartbeatThatIsNotOursIsRefused(t *testing.T) {
 	}
 }
 
+// sealed is a heartbeat without its tag, signed again.
+func sealed(b []byte) []byte {
+	c := newCodec("c1", [][]byte{keyA})
+	return append(bytes.Clone(b), c.tag(c.keys[0], b)...)
+}
+
 func FuzzHeartbeat(f *testing.F) {
 	c := newCodec("c1", [][]byte{keyA})
 	f.Add(c.pack(nil, sampleMessage()))
+	f.Add(append(c.pack(nil, sampleMessage()), "a tail, and room for the tag"...))
 	f.Add(c.pack(nil, &message{}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -25,14 +26,15 @@ import (
 
 // heir is a process that is to follow this one.
 type heir struct {
-	version string
-	level   int
-	drain   time.Duration // what is established here may take so long
-	pid     int
-	conn    *net.UnixConn
-	proc    *os.Process
-	ended   chan struct{} // closed when the process has ended
-	status  error         // how; valid once ended is closed
+	version    string
+	level      int
+	heartbeats vip.Formats   // that a guard of its version reads
+	drain      time.Duration // what is established here may take so long
+	pid        int
+	conn       *net.UnixConn
+	proc       *os.Process
+	ended      chan struct{} // closed when the process has ended
+	status     error         // how; valid once ended is closed
 }
 
 // ownImage starts the binary that runs here, whatever lies at its path by now.
@@ -81,7 +83,7 @@ func startHeir(ctx context.Context, binary string, argv []string) (*heir, error)
 		h.kill()
 		return nil, fmt.Errorf("%w: %s: %w", errSuccessor, binary, err)
 	}
-	h.version, h.level = m.Ready.Version, max(1, m.Ready.Level)
+	h.version, h.level, h.heartbeats = m.Ready.Version, max(1, m.Ready.Level), m.Ready.Heartbeats
 	return h, nil
 }
 
@@ -178,11 +180,35 @@ func (n *Node) readyHeir(ctx context.Context) (*heir, error) {
 	if level := n.machine.Views().Get().Level(); err == nil && h.level < level {
 		err = fmt.Errorf("%w: %s applies commands up to level %d, and the cluster is at level %d", errOld, h.version, h.level, level)
 	}
+	if why := tooFar(h.heartbeats, n.conf.Name, n.guard.State().Get()); err == nil && why != "" {
+		err = fmt.Errorf("%w: a guard of %s reads heartbeats of %v, and %s", errFar, h.version, h.heartbeats, why)
+	}
 	if err != nil {
 		h.kill()
 		return nil, err
 	}
 	return h, nil
+}
+
+// errFar says that guards have to be restarted before a version is followed by the next.
+var errFar = errors.New("its guard would not be understood by one that runs")
+
+// tooFar says which of the guards that run would not understand one that reads f; "": all would. A guard runs until it is restarted, however
+// often its agent is upgraded; the first to be restarted as too new a version would hear nobody, and the second would cost the quorum.
+func tooFar(f vip.Formats, self string, seen vip.State) string {
+	silent := vip.Formats{}
+	if f == silent {
+		return "" // a version that says nothing; what it reads it will say itself
+	}
+	if r := seen.Reads; r != silent && !f.Meet(r) {
+		return fmt.Sprintf("the one of %s, of an older version than its agent, reads %v", self, r)
+	}
+	for _, name := range slices.Sorted(maps.Keys(seen.Peers)) {
+		if p := seen.Peers[name]; p.Alive && p.Reads != silent && !f.Meet(p.Reads) {
+			return fmt.Sprintf("the one of %s, of an older version than its agent, reads %v", name, p.Reads)
+		}
+	}
+	return ""
 }
 
 // handOverBusy is why this process cannot be followed now: while established connections are handed from node to node, they depend on

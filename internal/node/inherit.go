@@ -60,7 +60,9 @@ func (i *Inheritance) Refuse(why error) {
 
 // Take says that this process is ready, and returns when the agent has handed everything over: the log is free to be opened.
 func (i *Inheritance) Take(version string) error {
-	err := say(i.conn, toAgent{Ready: &heirReady{Version: version, PID: os.Getpid(), Guard: vip.Protocol, Level: state.Level}})
+	err := say(i.conn, toAgent{Ready: &heirReady{
+		Version: version, PID: os.Getpid(), Guard: vip.Protocol, Level: state.Level, Heartbeats: vip.OwnFormats(),
+	}})
 	for err == nil {
 		var m toHeir
 		var fds []int

@@ -96,6 +96,8 @@ func upgradeError(err error, node string) error {
 		hint = "try again when they have ended: `skein vip list` counts them"
 	case errors.Is(err, errGuard):
 		hint = fmt.Sprintf("`skein node drain %s`, then on that host `systemctl restart skein-guard skein`, then `skein node enable %s`", node, node)
+	case errors.Is(err, errFar):
+		hint = "put the version before back there and restart that guard: `skein node drain NODE`, `systemctl restart skein-guard skein`; then upgrade"
 	case errors.Is(err, errOld):
 		hint = "put the version that the cluster runs there, or a newer one"
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, errSuccessor):

@@ -36,6 +36,16 @@ func (n *Node) linkAlarms(guard vip.State) []api.Alarm {
 	if !guard.Connected {
 		return nil // an alarm of its own
 	}
+	if r := guard.Reads; r != (vip.Formats{}) && r.Newest < vip.OwnFormats().Newest {
+		add("before the next upgrade: `skein node drain "+n.conf.Name+"`, `systemctl restart skein-guard skein` on that host, `skein node enable "+n.conf.Name+"`",
+			"the guard of this node is of an older version than its agent: it reads heartbeats of %v, a new one %v", r, vip.OwnFormats())
+	}
+	for _, name := range slices.Sorted(maps.Keys(guard.Peers)) {
+		if why := guard.Peers[name].NotUnderstood; why != "" {
+			add("restart the older guard as the version of the other: `skein node drain NODE`, then `systemctl restart skein-guard skein` on that host",
+				"%s is not understood, and counts as not heard: %s", name, why)
+		}
+	}
 	broken := map[int]bool{} // links whose own end does not work: that every peer is silent there says nothing more
 	for k, l := range guard.Links {
 		if l.Problem != "" {

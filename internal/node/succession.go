@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/vip"
 )
 
 // A running agent and the process that is to follow it, which it has started, talk over a pair of seqpacket sockets: one JSON object
@@ -79,6 +80,8 @@ type heirReady struct {
 	PID     int    `json:"pid"`
 	Guard   int    `json:"guard"` // the protocol that it speaks with a guard
 	Level   int    `json:"level"` // the newest level of commands that it applies
+
+	Heartbeats vip.Formats `json:"heartbeats,omitzero"` // that a guard of its version reads
 }
 
 // pair makes the two ends. The second is for the successor.
