@@ -45,7 +45,9 @@ replaces what there was of the same kind of key.`,
 			}
 			ctx, cancel := bounded(cmd)
 			defer cancel()
+			waiting := c.progress("waiting for the cluster to store it")
 			done, err := c.node().ImportCertificate(ctx, a[0], req)
+			waiting.stop()
 			if err != nil {
 				return err
 			}
@@ -142,7 +144,9 @@ func (c *cli) certRemoveCommand() *cobra.Command {
 					return err
 				}
 			}
-			done, err := c.node().RemoveCertificate(ctx, a[0], algorithm)
+			act, end := bounded(cmd) // the question may have taken its time
+			defer end()
+			done, err := c.node().RemoveCertificate(act, a[0], algorithm)
 			if err != nil {
 				return err
 			}

@@ -98,10 +98,12 @@ To try it: "skein demo", or "skein run FILE". Verbs that ask the cluster do so t
 		}
 		return c.connect()
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(seeHelp(cmd), "%v", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(seeHelp(cmd), "%s", flagWords(err)) })
 	root.SetHelpCommandGroupID(groupNode)
 	root.SetCompletionCommandGroupID(groupNode)
 	root.AddCommand(c.commands()...)
+	root.InitDefaultHelpCmd()
+	helpRefuses(root)
 	nounsRefuse(root)
 	return root
 }
@@ -135,12 +137,46 @@ func nounsRefuse(cmd *cobra.Command) {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		hint := seeHelp(cmd)
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = fmt.Sprintf("did you mean `%s %s`?", cmd.CommandPath(), near[0])
-		}
-		return usagef(hint, "unknown command %q for `%s`", args[0], cmd.CommandPath())
+		return unknownCommand(cmd, args[0])
 	}
+}
+
+// helpRefuses makes "help" refuse a command that there is not, as that command itself is refused.
+func helpRefuses(root *cobra.Command) {
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		return
+	}
+	help.Args = func(_ *cobra.Command, given []string) error {
+		cmd, rest, err := root.Find(given)
+		if err != nil || len(rest) == 0 {
+			return err
+		}
+		return unknownCommand(cmd, rest[0])
+	}
+}
+
+func unknownCommand(cmd *cobra.Command, word string) error {
+	hint := seeHelp(cmd)
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		hint = fmt.Sprintf("did you mean `%s %s`?", cmd.CommandPath(), near[0])
+	}
+	return usagef(hint, "unknown command %q for `%s`", word, cmd.CommandPath())
+}
+
+// flagWords is an error in a flag in words for people: what the parsers of numbers and times say is for programmers.
+func flagWords(err error) string {
+	what := err.Error()
+	for _, w := range []struct{ theirs, ours string }{
+		{": strconv.ParseBool: ", "it takes true or false"},
+		{": strconv.", "it takes a number"},
+		{": time: ", "it takes a time, as in 30s, 5m or 2h"},
+	} {
+		if head, _, ok := strings.Cut(what, w.theirs); ok {
+			return head + ": " + w.ours
+		}
+	}
+	return what
 }
 
 func seeHelp(cmd *cobra.Command) string {
@@ -220,25 +256,34 @@ func (c *cli) readText(path, what string) (name string, text []byte, err error) 
 // maxText is what the API takes as a configuration, with room for its JSON form.
 const maxText = 2 << 20
 
-// confirm asks whether to go on, after the caller has shown the effect. Where nobody can be asked it refuses.
+// confirm asks whether to go on, after the caller has shown the effect.
 func (c *cli) confirm(ctx context.Context, question string) error {
-	if !c.inTTY {
-		return failf("repeat the command with --yes to do it without being asked", "this needs a confirmation, and nobody can be asked here")
+	answer, err := c.ask(ctx, question+" [y/N] ")
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(c.errOut, "%s [y/N] ", question)
+	if a := strings.ToLower(answer); a == "y" || a == "yes" {
+		return nil
+	}
+	return failf("", "nothing was changed")
+}
+
+// ask prints a question and returns the line that is typed. Where nobody can be asked it refuses.
+func (c *cli) ask(ctx context.Context, question string) (string, error) {
+	if !c.inTTY {
+		return "", failf("repeat the command with --yes to do it without being asked", "this needs a confirmation, and nobody can be asked here")
+	}
+	fmt.Fprint(c.errOut, question)
 	answer := make(chan string, 1)
 	go func() { // ends with the line, or with the process: a read from a terminal cannot be interrupted
 		line, _ := bufio.NewReader(c.in).ReadString('\n')
-		answer <- line
+		answer <- strings.TrimSpace(line)
 	}()
 	select {
 	case line := <-answer:
-		if a := strings.ToLower(strings.TrimSpace(line)); a == "y" || a == "yes" {
-			return nil
-		}
-		return failf("", "nothing was changed")
+		return line, nil
 	case <-ctx.Done():
 		fmt.Fprintln(c.errOut)
-		return failf("", "interrupted; nothing was changed")
+		return "", failf("", "interrupted; nothing was changed")
 	}
 }

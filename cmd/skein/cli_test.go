@@ -101,9 +101,10 @@ type world struct {
 	t       *testing.T
 	cluster *apitest.Cluster
 	first   string
-	answer  string // typed at the next question; "": nobody can be asked
-	typed   string // standard input of the next command
-	width   int    // of the terminal; 0: output goes to a pipe
+	answer  string        // typed at the next question; "": nobody can be asked
+	after   time.Duration // the question: when it is answered
+	typed   string        // standard input of the next command
+	width   int           // of the terminal; 0: output goes to a pipe
 	color   bool
 	edits   map[string][]func(*api.NodeReport)
 }
@@ -201,8 +202,11 @@ func (w *world) change(line string) {
 		w.edit(f[1], func(r *api.NodeReport) {
 			r.Alarms = append(r.Alarms, api.Alarm{Severity: api.Critical, What: what, Hint: hint})
 		})
-	case "answer":
+	case "answer": // WORD [DURATION]: at once, or after so long
 		w.answer = f[1]
+		if len(f) > 2 {
+			w.after, _ = time.ParseDuration(f[2])
+		}
 	case "type": // FILE: into standard input of the next command
 		b, err := os.ReadFile(f[1])
 		if err != nil {
@@ -247,13 +251,13 @@ func (w *world) run(line string) string {
 		b.WriteString("2> " + strings.TrimSuffix(l, "\n") + "\n")
 	}
 	fmt.Fprintf(&b, "exit %d\n", code)
-	w.answer, w.typed = "", ""
+	w.answer, w.typed, w.after = "", "", 0
 	return strings.ReplaceAll(b.String(), "\x1b", "<esc>")
 }
 
 func (w *world) cli(out, errOut io.Writer) *cli {
 	c := &cli{
-		in: strings.NewReader(cmp.Or(w.typed, w.answer+"\n")), inTTY: w.answer != "",
+		in: &typist{strings.NewReader(cmp.Or(w.typed, w.answer+"\n")), w.after}, inTTY: w.answer != "",
 		out: out, errOut: errOut, outTTY: w.width > 0, outWidth: func() int { return w.width },
 		env: func(name string) string {
 			if name == "NO_COLOR" && !w.color {
@@ -269,6 +273,18 @@ func (w *world) cli(out, errOut io.Writer) *cli {
 		})
 	}
 	return c
+}
+
+// typist types after a while.
+type typist struct {
+	io.Reader
+	after time.Duration
+}
+
+func (t *typist) Read(p []byte) (int, error) {
+	time.Sleep(t.after)
+	t.after = 0
+	return t.Reader.Read(p)
 }
 
 // words splits a command line at spaces outside of double quotes.

@@ -56,7 +56,9 @@ is over. Clients that keep HTTP connections open are asked to close them with th
 			}
 			ctx, cancel := bounded(cmd)
 			defer cancel()
+			waiting := c.progress("waiting for another node to take " + a[0])
 			m, err := c.node().MoveVIP(ctx, a[0], req)
+			waiting.stop()
 			if err != nil {
 				return err
 			}
@@ -169,7 +171,9 @@ included, until "skein node enable NODE".`,
 			}
 			ctx, cancel := bounded(cmd)
 			defer cancel()
+			waiting := c.progress("waiting for other nodes to take what " + a[0] + " holds")
 			d, err := c.node().SetNode(ctx, a[0], api.NodeRequest{State: "drain", DrainSeconds: f.drain.Seconds()})
+			waiting.stop()
 			if err != nil {
 				return err
 			}

@@ -60,7 +60,9 @@ change, and the addresses that it holds move to others. It comes back only by jo
 			}
 			act, done := bounded(cmd) // the question may have taken its time
 			defer done()
+			waiting := c.progress("waiting for the cluster to take " + a[0] + " out")
 			r, err := c.node().RemoveNode(act, a[0])
+			waiting.stop()
 			if err != nil {
 				return err
 			}

@@ -17,6 +17,7 @@ type progress struct {
 	done     chan struct{}
 }
 
+// progress begins to wait for what. The caller stops it before anything else is printed.
 func (c *cli) progress(what string) *progress {
 	p := &progress{quit: make(chan struct{}), done: make(chan struct{})}
 	if !c.errTTY {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -178,25 +177,11 @@ func entries(n int) string {
 
 // confirmByName asks for a name to be typed: too much for a reflex.
 func (c *cli) confirmByName(ctx context.Context, name string) error {
-	if !c.inTTY {
-		return failf("repeat the command with --yes to do it without being asked", "this needs a confirmation, and nobody can be asked here")
+	answer, err := c.ask(ctx, fmt.Sprintf("\nto go on, type the name of this node (%s): ", name))
+	if err != nil || answer == name {
+		return err
 	}
-	fmt.Fprintf(c.errOut, "\nto go on, type the name of this node (%s): ", name)
-	answer := make(chan string, 1)
-	go func() { // ends with the line, or with the process: a read from a terminal cannot be interrupted
-		line, _ := bufio.NewReader(c.in).ReadString('\n')
-		answer <- strings.TrimSpace(line)
-	}()
-	select {
-	case line := <-answer:
-		if line == name {
-			return nil
-		}
-		return failf("", "nothing was changed")
-	case <-ctx.Done():
-		fmt.Fprintln(c.errOut)
-		return failf("", "interrupted; nothing was changed")
-	}
+	return failf("", "nothing was changed")
 }
 
 // drawRecovered says what comes next.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +11,6 @@ import (
 
 	"github.com/skeinlb/skein/api"
 )
-
-// watchEvery is how often -w draws the page anew.
-const watchEvery = time.Second
 
 func (c *cli) statusCommand() *cobra.Command {
 	var watch bool
@@ -30,7 +25,7 @@ The exit code is 0 when all is well and 2 when something is degraded or down.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if watch {
-				return c.watchStatus(cmd)
+				return c.watch(cmd.Context(), c.statusView)
 			}
 			ctx, cancel := bounded(cmd)
 			defer cancel()
@@ -49,36 +44,6 @@ The exit code is 0 when all is well and 2 when something is degraded or down.`,
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "draw it anew every second until interrupted")
 	return cmd
-}
-
-// watchStatus draws the page until it is interrupted. An agent that goes away is shown and waited for.
-func (c *cli) watchStatus(cmd *cobra.Command) error {
-	ctx := cmd.Context()
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-		s, err := c.node().Status(ask)
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if c.outTTY {
-			io.WriteString(c.out, "\x1b[H\x1b[2J")
-		}
-		if err != nil {
-			c.complain(err.Error(), "")
-		} else if err := c.show(c.statusView(s)); err != nil {
-			return err
-		} else if !c.outTTY && !c.machine() {
-			fmt.Fprintln(c.out)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
 
 func (c *cli) statusView(s *api.Status) view {

@@ -2,13 +2,10 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,33 +34,8 @@ head. Of several nodes the slowest counts.`,
 				}
 				return c.show(c.topView(s))
 			}
-			return c.watchTop(cmd.Context())
+			return c.watch(cmd.Context(), c.topView)
 		},
-	}
-}
-
-// watchTop draws the page until it is interrupted.
-func (c *cli) watchTop(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-		s, err := c.node().Status(ask)
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		io.WriteString(c.out, "\x1b[H\x1b[2J")
-		if err != nil {
-			c.complain(err.Error(), "")
-		} else if err := c.show(c.topView(s)); err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
 	}
 }
 

@@ -56,6 +56,8 @@ goes on: nothing is lost then either.`,
 
 // upgradeNode upgrades a node and waits until the new process has taken over.
 func (c *cli) upgradeNode(ctx context.Context, name string, drain time.Duration) (*api.Successor, error) {
+	waiting := c.progress("waiting for the new process on " + name + " to take over")
+	defer waiting.stop()
 	ask, cancel := context.WithTimeout(ctx, 30*time.Second)
 	next, err := c.node().UpgradeNode(ask, name, api.UpgradeRequest{DrainSeconds: drain.Seconds()})
 	cancel()
@@ -172,7 +174,9 @@ func (c *cli) upgradeCluster(ctx context.Context, drain time.Duration, yes bool)
 		applied := n.Report.Raft.AppliedIndex
 		next, err := c.upgradeNode(ctx, n.Name, drain)
 		if err == nil {
+			waiting := c.progress("waiting for " + n.Name + " to be well and to have caught up")
 			err = c.untilNode(ctx, n.Name, "has not been well", func(s *api.Status, n *api.NodeStatus) (bool, error) { return wellAgain(s, n, applied), nil })
+			waiting.stop()
 		}
 		if err != nil {
 			if i > 0 {

@@ -91,7 +91,7 @@ func (s *Single) loadCertificates() ([]*engine.Certificate, error) {
 func (s *Single) Reload() (config.Diagnostics, error) {
 	text, err := os.ReadFile(s.file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	c, diags := config.Parse(s.file, text)
 	if diags.HasErrors() {

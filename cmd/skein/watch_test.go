@@ -27,3 +27,19 @@ func TestTopGoesOnUntilInterrupted(t *testing.T) {
 		}
 	})
 }
+
+// In a pipe, an agent that is away is said once.
+func TestWatchSaysOnceThatNoAgentAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out, errOut bytes.Buffer
+		c := (&world{t: t}).cli(&out, &errOut)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if code := c.run(ctx, []string{"status", "-w", "--socket", "/nowhere/skein.sock"}); code != exitOK {
+			t.Errorf("exit code %d", code)
+		}
+		if n := strings.Count(errOut.String(), "error: no agent on /nowhere/skein.sock"); n != 1 || out.Len() > 0 {
+			t.Errorf("said %d times, want once:\n%s%s", n, &out, &errOut)
+		}
+	})
+}
