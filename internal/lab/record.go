@@ -94,6 +94,8 @@ type Record struct {
 	outcomes []Outcome
 	pending  []bool // per outcome
 	open     int    // outcomes before open are all complete
+	done     int    // of the outcomes, those that are complete
+	failed   int    // of those done
 	next     chan struct{}
 }
 
@@ -112,6 +114,9 @@ func (r *Record) finish(n int, took time.Duration, from, err string) {
 	o := &r.outcomes[n]
 	o.Took, o.From, o.Err = took, from, err
 	r.pending[n] = false
+	if r.done++; err != "" {
+		r.failed++
+	}
 	for r.open < len(r.pending) && !r.pending[r.open] {
 		r.open++
 	}
@@ -119,6 +124,13 @@ func (r *Record) finish(n int, took time.Duration, from, err string) {
 		close(r.next)
 		r.next = nil
 	}
+}
+
+// Count returns how many requests have ended so far, and how many of them were not answered as expected.
+func (r *Record) Count() (done, failed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.done, r.failed
 }
 
 // Since returns the outcomes of the requests that ended after t and before which none is still under way.

@@ -67,6 +67,9 @@ func TestARequestUnderWayHidesWhatCameAfterIt(t *testing.T) {
 	if o := r.Outage(base); o.Requests != 2 || o.Failed != 1 {
 		t.Errorf("outage %+v, want one of two failed", o)
 	}
+	if done, failed := r.Count(); done != 2 || failed != 1 {
+		t.Errorf("%d ended and %d failed, want one of two failed", done, failed)
+	}
 }
 
 func TestSettledWaitsForTheQuietTimeAndAStableRun(t *testing.T) {

@@ -80,11 +80,17 @@ func TestChaos(t *testing.T) {
 	a := newArena(t, s)
 	defer a.end(t)
 	report := newReport(s)
+	t.Logf("seed %d, for %v", s, *length)
+	said := a.begin
 	for end := a.begin.Add(*length); time.Now().Before(end) && !t.Failed(); {
 		e, err := a.strike(t.Context(), report)
 		if err != nil {
 			a.say("FAILED %v", err)
 			t.Errorf("%s: %v", e, err)
+		}
+		if time.Since(said) > time.Minute {
+			said = time.Now()
+			t.Log(report.progress(a))
 		}
 	}
 	a.writer.stop()

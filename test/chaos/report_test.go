@@ -55,6 +55,13 @@ func (r *report) add(strikes []strike, o outcome) {
 	r.rows[name] = append(r.rows[name], o)
 }
 
+// progress is how far the test is, in a line. Most requests of a fault that hits the holder fail, as they must.
+func (r *report) progress(a *arena) string {
+	done, failed := a.Fresh.Record.Count()
+	return fmt.Sprintf("%v of %v: %d strikes, %d requests, %d failed; configuration %v",
+		time.Since(a.begin).Round(time.Second), *length, r.total, done, failed, a.writer)
+}
+
 func (r *report) finish(a *arena) {
 	s := a.Fresh.Record.Summary(a.begin)
 	r.end = fmt.Sprintf("%d strikes in %v, seed %d; %d requests, %d failed; configuration: %v.\n", r.total, time.Since(a.begin).Round(time.Second), r.seed,

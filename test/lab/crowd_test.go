@@ -167,6 +167,33 @@ type footprint struct {
 	FDs int `json:"descriptors"`
 }
 
+// count returns how many requests and sessions have ended, and how many of them failed.
+func (c *crowd) count() (done, failed int) {
+	for _, v := range c.clients {
+		if v.name != control {
+			d, f := v.load.Record.Count()
+			done, failed = done+d, failed+f
+		}
+	}
+	return done, failed
+}
+
+// progress says, once a minute, how far the test is, and what has come of the requests so far.
+func (b *book) progress(t *testing.T, far string, counts ...func() (done, failed int)) {
+	t.Helper()
+	now := time.Now()
+	if now.Sub(b.since) < time.Minute || now.Sub(b.said) < time.Minute {
+		return
+	}
+	b.said = now
+	done, failed := 0, 0
+	for _, count := range counts {
+		d, f := count()
+		done, failed = done+d, failed+f
+	}
+	t.Logf("%v %s: %d requests, %d failed", now.Sub(b.since).Round(time.Second), far, done, failed)
+}
+
 // weigh notes what every agent takes now.
 func (b *book) weigh() {
 	for _, a := range b.agents {
@@ -185,6 +212,7 @@ func (b *book) weigh() {
 type book struct {
 	name         string
 	since, until time.Time
+	said         time.Time       // the last progress
 	took         []time.Duration // by each change, until all nodes ran it
 	uses         presence
 	agents       []*agent

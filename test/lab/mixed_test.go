@@ -232,6 +232,21 @@ func (m *mixed) explained(f mishap) bool {
 	return false
 }
 
+// count returns how much was done, and how much of it failed without an explanation.
+func (m *mixed) count() (done, failed int) {
+	for _, k := range m.kinds {
+		k.mu.Lock()
+		done += k.done
+		for _, f := range k.failures {
+			if !m.explained(f) {
+				failed++
+			}
+		}
+		k.mu.Unlock()
+	}
+	return done, failed
+}
+
 // judge wants every failure to be explained.
 func (m *mixed) judge(t *testing.T) {
 	t.Helper()

@@ -92,6 +92,7 @@ func TestChangesUnderLoad(t *testing.T) {
 			}
 		}
 		b.took = append(b.took, time.Since(since))
+		b.progress(t, fmt.Sprintf("for %d of %d changes", len(b.took), *changes), c.count)
 		b.uses.after(st, next.Next)
 		st = next.Next
 		if next.Opens != nil {
@@ -187,6 +188,7 @@ func TestSingleNodeReloads(t *testing.T) {
 		s.must(p.Signal(unix.SIGHUP))
 		s.until("the file is in force", func() bool { return said.count(" is in force") > old })
 		b.took = append(b.took, time.Since(since))
+		b.progress(t, fmt.Sprintf("for %d of %d changes", len(b.took), *changes), c.count)
 		b.uses.after(st, next.Next)
 		st = next.Next
 		if next.Opens != nil {

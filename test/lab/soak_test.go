@@ -101,6 +101,7 @@ func TestSoak(t *testing.T) {
 		if st = next.Next; next.Opens != nil {
 			c.open(*next.Opens, vip)
 		}
+		b.progress(t, fmt.Sprintf("of %v, %d changes", *soak, len(b.took)), c.count, m.count)
 		<-tick.C
 	}
 	b.until = time.Now()

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skeinlb/skein/test/conform"
@@ -53,7 +54,10 @@ func tear(bin string, seed, count uint64) error {
 	}
 	defer r.Stop()
 	broken := 0
+	var done atomic.Uint64
+	defer progress(&done, count, "torn requests")()
 	for n := range count {
+		done.Store(n)
 		s := conform.Generate(seed, n)
 		wrong := r.Survive(s)
 		if len(wrong) == 0 {
@@ -68,6 +72,25 @@ func tear(bin string, seed, count uint64) error {
 	}
 	fmt.Println("none breaks an invariant")
 	return nil
+}
+
+// progress says on standard error, every ten seconds, how many of all are done, until the function that it returns is called.
+func progress(done *atomic.Uint64, all uint64, what string) (stop func()) {
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() { // ends with stop
+		defer close(ended)
+		tick := time.NewTicker(10 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(os.Stderr, "score: %d of %d %s\n", done.Load(), all, what)
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
 }
 
 // judged is a proxy with what came of the cases.
@@ -102,13 +125,16 @@ func run(bin, out, only string, verbose bool) error {
 	all := make([]judged, len(proxies))
 	errs := make([]error, len(proxies))
 	var wait sync.WaitGroup
+	var done atomic.Uint64
+	stop := progress(&done, uint64(len(cases)*len(proxies)), "cases")
 	for i, p := range proxies { // at once: most of the time goes by in waiting for what does not come
 		wait.Go(func() {
 			all[i] = judged{Proxy: p.Name, Version: version(p)}
-			all[i].Results, errs[i] = judge(p, cases, verbose)
+			all[i].Results, errs[i] = judge(p, cases, verbose, &done)
 		})
 	}
 	wait.Wait()
+	stop()
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -130,7 +156,7 @@ func run(bin, out, only string, verbose bool) error {
 	return os.WriteFile(filepath.Join(out, "README.md"), []byte(intro(all)+text+failures(all)), 0o644)
 }
 
-func judge(p conform.Proxy, cases []conform.Case, verbose bool) ([]conform.Result, error) {
+func judge(p conform.Proxy, cases []conform.Case, verbose bool, done *atomic.Uint64) ([]conform.Result, error) {
 	r, err := conform.Start(p)
 	if err != nil {
 		return nil, err
@@ -140,6 +166,7 @@ func judge(p conform.Proxy, cases []conform.Case, verbose bool) ([]conform.Resul
 	for _, c := range cases {
 		got := r.Run(c)
 		results = append(results, got)
+		done.Add(1)
 		if verbose && !got.Passed() {
 			fmt.Printf("%s %s, %s: %s (%s)\n    %s\n", p.Name, c.Class, c.Section, c.Name, c.Level, strings.Join(got.Wrong, "\n    "))
 		}
