@@ -66,6 +66,7 @@ type DiskReport struct {
 // GuardReport is the state of the guard process of a node.
 type GuardReport struct {
 	Running    bool    `json:"running"`
+	Version    string  `json:"version,omitempty"`        // of the program that it was started from, which an upgrade of the agent leaves as it is
 	Profile    string  `json:"profile,omitempty"`        // heartbeat profile, "20ms x 3"
 	ProfileWhy string  `json:"profile_reason,omitempty"` // why it is not the fastest one
 	RealTime   bool    `json:"real_time"`

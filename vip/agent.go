@@ -2,7 +2,6 @@ package vip
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -216,7 +215,7 @@ func (a *Agent) run(ctx context.Context) {
 			last = err.Error()
 		}
 		a.state.Update(func(s State) State {
-			s.Connected, s.Problem, s.Held = false, err.Error(), nil
+			s.Connected, s.Problem, s.Unknown, s.Held = false, err.Error(), "", nil
 			return s
 		})
 		select {
@@ -274,24 +273,35 @@ func (a *Agent) converse(ctx context.Context) error {
 		if err != nil || n == 0 {
 			return fmt.Errorf("the guard ended the conversation: %w", errors.Join(err, io0(n)))
 		}
-		var m toAgent
-		if err := json.Unmarshal(buf[:n], &m); err != nil {
-			return fmt.Errorf("read from guard: %w", err)
-		}
-		switch {
-		case m.State != nil:
-			s := m.State.state(time.Now())
-			a.state.Update(func(old State) State {
-				s.Connected, s.Problem = true, old.Problem
-				if !old.Connected {
-					s.Problem = ""
-				}
-				return s
-			})
-		case m.Problem != "" || m.Taken:
-			a.state.Update(func(s State) State { s.Problem = m.Problem; return s })
+		if err := a.hear(buf[:n]); err != nil {
+			return err
 		}
 	}
+}
+
+// hear takes a packet of the guard. What this version does not know of it, it passes over: a guard reports, and nothing hangs on
+// what nobody here knows.
+func (a *Agent) hear(b []byte) error {
+	m, _, err := decodeControl[toAgent](b)
+	if err != nil {
+		return fmt.Errorf("read from guard: %w", err)
+	}
+	switch {
+	case m.State != nil:
+		s := m.State.state(time.Now())
+		a.state.Update(func(old State) State {
+			s.Connected, s.Problem, s.Unknown = true, old.Problem, old.Unknown
+			if !old.Connected {
+				s.Problem = ""
+			}
+			return s
+		})
+	case m.Problem != "" || m.Taken:
+		a.state.Update(func(s State) State { s.Problem, s.Unknown = m.Problem, m.Unknown; return s })
+	case m.Unknown != "":
+		a.state.Update(func(s State) State { s.Unknown = m.Unknown; return s })
+	}
+	return nil
 }
 
 var errEnded = errors.New("end of file")
@@ -364,13 +374,17 @@ func (a *Agent) connect(ctx context.Context) (*net.UnixConn, error) {
 	begin := time.Now()
 	deadline := begin.Add(a.opts.Wait + guardStart)
 	started, exited := false, make(chan error, 1)
+	var other error // there is a guard of another protocol
 	for {
 		conn, err := a.greet()
 		switch {
 		case err == nil:
 			return conn, nil
 		case errors.Is(err, errProtocol):
-			a.opts.Log.Info("guard replaced", "why", err)
+			if other == nil {
+				a.opts.Log.Info("guard replaced", "why", err)
+			}
+			other = err
 		case !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT):
 			return nil, err
 		case !started && time.Since(begin) >= a.opts.Wait:
@@ -378,6 +392,9 @@ func (a *Agent) connect(ctx context.Context) (*net.UnixConn, error) {
 				return nil, err
 			}
 			started = true
+		}
+		if time.Now().After(deadline) && other != nil {
+			return nil, other
 		}
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("no guard answered within %v; see %s", a.opts.Wait+guardStart, a.logPath())
@@ -414,8 +431,8 @@ func (a *Agent) greet() (*net.UnixConn, error) {
 		if err != nil {
 			return fmt.Errorf("greet guard: %w", err)
 		}
-		var m toAgent
-		if err := json.Unmarshal(buf[:n], &m); err != nil {
+		m, _, err := decodeControl[toAgent](buf[:n])
+		if err != nil {
 			return fmt.Errorf("greet guard: %w", err)
 		}
 		switch {
@@ -425,6 +442,9 @@ func (a *Agent) greet() (*net.UnixConn, error) {
 			return fmt.Errorf("the guard refused us: %s", m.Refused.Why)
 		}
 		conn.Write([]byte(`{"quit":true}`)) // understood by every protocol
+		if m.Refused != nil {
+			return fmt.Errorf("%w than this agent, which speaks %d: %s", errProtocol, controlProtocol, m.Refused.Why)
+		}
 		return errProtocol
 	}()
 	if err != nil {

@@ -1,13 +1,19 @@
 package vip
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
 // Agent and guard talk over a seqpacket socket: one JSON object per packet, one field set in each. The socket has an abstract
 // name, and abstract names belong to a network namespace: binding it is also the lock that keeps the guard the only one there.
+//
+// A guard outlives upgrades of its agent, so an older one serves a newer one. The guard does what it knows of what it is told, and names
+// the rest, which the agent makes known; an agent passes over what it does not know of a guard's report. So whoever adds a field
+// gives it omitempty: an older guard is complained of only where it matters. What must not be passed over raises Protocol.
 const (
 	controlName     = "skein/guard"
 	controlProtocol = Protocol
@@ -50,6 +56,8 @@ type toAgent struct {
 	Problem string      `json:"problem,omitempty"` // the last Setup was not taken
 	Taken   bool        `json:"taken,omitempty"`   // the last Setup was
 	State   *wireStatus `json:"state,omitempty"`
+
+	Unknown string `json:"unknown,omitempty"` // the first thing in the last Setup, or another packet, that this guard knows nothing of
 }
 
 type welcome struct {
@@ -82,6 +90,21 @@ func (w *wireStatus) state(now time.Time) State {
 		}
 	}
 	return s
+}
+
+// decodeControl reads a packet. What this version does not know is passed over; unknown is the first of it.
+func decodeControl[T any](b []byte) (m T, unknown string, err error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	strict := d.Decode(&m)
+	if strict == nil && !d.More() {
+		return m, "", nil
+	}
+	m = *new(T)
+	if err := json.Unmarshal(b, &m); err != nil {
+		return *new(T), "", err
+	}
+	return m, strings.Trim(strings.TrimPrefix(strict.Error(), "json: unknown field "), `"`), nil
 }
 
 func encodeControl(v any) ([]byte, error) {

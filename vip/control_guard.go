@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -84,35 +83,38 @@ func (s *controlServer) agent() *guest {
 	return nil
 }
 
-// read returns the next packet of a guest, and the descriptor that came with it or -1. ended: the guest is gone.
-func (s *controlServer) read(g *guest) (m toGuard, fd int, ok, ended bool) {
-	fd = -1
+// packet is what a guest says.
+type packet struct {
+	toGuard
+	fd      int    // that came with it, or -1
+	unknown string // what of it this version does not know; "": it knows all
+	err     error  // it can't be read; toGuard is empty
+}
+
+// read returns the next packet of a guest. ended: the guest is gone.
+func (s *controlServer) read(g *guest) (m packet, ok, ended bool) {
+	m.fd = -1
 	n, oobn, _, _, err := unix.Recvmsg(g.fd, s.buf[:], s.oob[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-		return m, fd, false, false
+		return m, false, false
 	}
 	if err != nil || n <= 0 {
-		return m, fd, false, true
+		return m, false, true
 	}
 	if msgs, err := unix.ParseSocketControlMessage(s.oob[:oobn]); err == nil {
 		for _, c := range msgs {
 			fds, _ := unix.ParseUnixRights(&c)
 			for i, f := range fds {
-				if i == 0 && fd < 0 {
-					fd = f
+				if i == 0 && m.fd < 0 {
+					m.fd = f
 				} else {
 					unix.Close(f)
 				}
 			}
 		}
 	}
-	if err := json.Unmarshal(s.buf[:n], &m); err != nil {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-		return m, -1, false, true
-	}
-	return m, fd, true, false
+	m.toGuard, m.unknown, m.err = decodeControl[toGuard](s.buf[:n])
+	return m, true, false
 }
 
 // send writes one packet. A guest that does not read loses it: the next state says more anyway.

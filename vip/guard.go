@@ -20,7 +20,8 @@ import (
 
 // GuardOptions are what a guard is started with; everything else it hears from its agent.
 type GuardOptions struct {
-	Log *slog.Logger
+	Log     *slog.Logger
+	Version string // of the program, for people
 	// Linger is how long a guard without an agent goes on granting before it ends; zero means ten minutes. It holds nothing in
 	// that time, but the others may need its grants.
 	Linger time.Duration
@@ -57,12 +58,13 @@ type guard struct {
 	beats   [MaxLinks]beat     // where heartbeats go out and come in, by link
 	peers   [][]unix.Sockaddr  // as machine.peers, by link
 
-	devs    []*device // as machine.vips; nil: none found
-	frames  [][]frames
-	noDev   []string // as machine.vips: what was logged of a missing interface
-	setup   *Setup
-	refused *Setup         // could not be taken yet; tried again, since an address may come up later
-	failing map[int]string // VIPs whose removal failed
+	devs           []*device // as machine.vips; nil: none found
+	frames         [][]frames
+	noDev          []string // as machine.vips: what was logged of a missing interface
+	setup          *Setup
+	refused        *Setup         // could not be taken yet; tried again, since an address may come up later
+	refusedUnknown string         // what in it was not known
+	failing        map[int]string // VIPs whose removal failed
 
 	ties     []tie // of a pair
 	pairFile string
@@ -529,7 +531,7 @@ func (g *guard) check() {
 			g.refused = nil
 			g.log.Info("setup taken after all")
 			if c := g.ctl.agent(); c != nil {
-				g.ctl.send(c, toAgent{Taken: true})
+				g.ctl.send(c, toAgent{Taken: true, Unknown: g.refusedUnknown})
 			}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 // hearGuest drains one connection.
 func (g *guard) hearGuest(c *guest) {
 	for range batchMax {
-		m, fd, ok, ended := g.ctl.read(c)
+		m, ok, ended := g.ctl.read(c)
 		if ended {
 			if c.attached {
 				g.agentLeft(c)
@@ -29,15 +29,26 @@ func (g *guard) hearGuest(c *guest) {
 		if !ok {
 			return
 		}
-		if m.Hello == nil && fd >= 0 {
-			unix.Close(fd)
+		if m.Hello == nil && m.fd >= 0 {
+			unix.Close(m.fd)
+		}
+		if m.err != nil && c.attached { // its stamps are good: it lives, and what it said before stands
+			g.log.Error("what the agent says can't be read", "err", m.err)
+			g.ctl.send(c, toAgent{Problem: fmt.Sprintf("it can't read what its agent says: %v", m.err)})
+			continue
+		}
+		if m.unknown != "" && c.attached {
+			g.log.Warn("the agent says what this version of the guard does not know", "what", m.unknown)
+			if m.Setup == nil { // a Setup is answered below
+				g.ctl.send(c, toAgent{Unknown: m.unknown})
+			}
 		}
 		switch {
 		case m.Quit && (c.attached || c.quitting):
 			g.quit = true
 			return
 		case m.Hello != nil:
-			g.greet(c, m.Hello, fd)
+			g.greet(c, m.Hello, m.fd)
 		case !c.attached:
 			g.ctl.drop(c)
 			return
@@ -55,11 +66,11 @@ func (g *guard) hearGuest(c *guest) {
 			}
 			g.act()
 		case m.Setup != nil:
-			answer := toAgent{Taken: true}
+			answer := toAgent{Taken: true, Unknown: m.unknown}
 			g.refused = nil
 			if err := g.configure(m.Setup); err != nil {
-				answer = toAgent{Problem: err.Error()}
-				g.refused = m.Setup
+				answer = toAgent{Problem: err.Error(), Unknown: m.unknown}
+				g.refused, g.refusedUnknown = m.Setup, m.unknown
 				g.log.Error("setup not taken", "err", err)
 			}
 			g.ctl.send(c, answer)
@@ -419,7 +430,7 @@ func (g *guard) report() {
 		return
 	}
 	w := g.m.status(now)
-	w.PID, w.Gate, w.Locked, w.Listen = os.Getpid(), g.gate.String(), g.locked, g.beats[0].at.String()
+	w.PID, w.Version, w.Gate, w.Locked, w.Listen = os.Getpid(), g.opts.Version, g.gate.String(), g.locked, g.beats[0].at.String()
 	w.Dropped = g.dropped
 	for k := range g.m.links {
 		w.Links = append(w.Links, Link{Addr: g.beats[k].at.String(), Problem: g.beats[k].problem()})

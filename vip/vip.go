@@ -223,7 +223,9 @@ func beatable(a netip.AddrPort) bool {
 type State struct {
 	Connected bool   // the agent talks to a guard; when false, the rest is the last that was heard
 	Problem   string // why there is no guard, or why it took no Setup; empty when all is well
+	Unknown   string // something that the agent says and the guard, of an older version, knows nothing of; empty: it knows all
 	PID       int    // the guard's
+	Version   string // of the program that the guard was started from; empty: it does not say
 
 	Fit         bool   // what the guard believes of its own agent
 	Unfit       string // why not, as it sees it

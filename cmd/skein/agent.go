@@ -99,7 +99,7 @@ func (c *cli) guardCommand() *cobra.Command {
 finds by itself. It needs no configuration. SIGTERM releases everything that it holds.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return node.RunGuard(cmd.Context(), c.logger(false))
+			return node.RunGuard(cmd.Context(), c.logger(false), version().Version)
 		},
 	}
 }

@@ -409,6 +409,9 @@ func (c *cli) drawNode(n *api.NodeStatus) {
 		if r.Guard.Gate != "" {
 			guard += ", gate " + r.Guard.Gate
 		}
+		if v := r.Guard.Version; v != "" && v != r.Version {
+			guard += ", still version " + v
+		}
 	}
 	fact("guard", "%s", guard)
 	for _, p := range r.Peers {

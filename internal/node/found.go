@@ -72,6 +72,6 @@ func roleOf(r config.Role) state.Role {
 }
 
 // RunGuard is the guard process.
-func RunGuard(ctx context.Context, log *slog.Logger) error {
-	return vip.RunGuard(ctx, vip.GuardOptions{Log: log})
+func RunGuard(ctx context.Context, log *slog.Logger, version string) error {
+	return vip.RunGuard(ctx, vip.GuardOptions{Log: log, Version: version})
 }

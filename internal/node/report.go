@@ -31,7 +31,7 @@ func (n *Node) report() api.NodeReport {
 		Raft:     n.reportRaft(),
 		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
 		Guard: api.GuardReport{
-			Running: guard.Connected, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, Dropped: guard.Dropped, RealTime: guard.RealTime, Gate: guard.Gate,
+			Running: guard.Connected, Version: guard.Version, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, Dropped: guard.Dropped, RealTime: guard.RealTime, Gate: guard.Gate,
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
 			Pair: reportPair(guard.Pair),
 		},

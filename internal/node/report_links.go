@@ -36,8 +36,15 @@ func (n *Node) linkAlarms(guard vip.State) []api.Alarm {
 	if !guard.Connected {
 		return nil // an alarm of its own
 	}
+	restart := "`skein node drain " + n.conf.Name + "`, which moves its addresses away, `systemctl restart skein-guard skein` on that host, `skein node enable " + n.conf.Name + "`"
+	if guard.Problem != "" {
+		add("see guard.log in the data directory, or the journal of skein-guard; if the guard is of an older version: "+restart, "the guard goes on with what it was told before: %s", guard.Problem)
+	}
+	if guard.Unknown != "" {
+		add(restart, "the guard of this node is of an older version than its agent, and knows nothing of %q: that has no effect", guard.Unknown)
+	}
 	if r := guard.Reads; r != (vip.Formats{}) && r.Newest < vip.OwnFormats().Newest {
-		add("before the next upgrade: `skein node drain "+n.conf.Name+"`, `systemctl restart skein-guard skein` on that host, `skein node enable "+n.conf.Name+"`",
+		add("before the next upgrade: "+restart,
 			"the guard of this node is of an older version than its agent: it reads heartbeats of %v, a new one %v", r, vip.OwnFormats())
 	}
 	for _, name := range slices.Sorted(maps.Keys(guard.Peers)) {

@@ -39,6 +39,9 @@ func TestLinkAlarms(t *testing.T) {
 			[]string{"lb2 is not understood, and counts as not heard: that one is too old"}},
 		{"the guard was never restarted", vip.State{Connected: true, Reads: vip.Formats{Oldest: 1, Newest: 1}},
 			[]string{fmt.Sprintf("the guard of this node is of an older version than its agent: it reads heartbeats of format 1, a new one %v", vip.OwnFormats())}},
+		{"an older guard", vip.State{Connected: true, Unknown: "colour"},
+			[]string{`the guard of this node is of an older version than its agent, and knows nothing of "colour": that has no effect`}},
+		{"a guard that does not take it", vip.State{Connected: true, Problem: "the node has no name"}, []string{"the guard goes on with what it was told before: the node has no name"}},
 		{"the guard does not say what it reads", vip.State{Connected: true}, nil},
 		{"there is no guard", vip.State{Unable: map[string]string{"public": "interface eth1 has no carrier"}}, nil},
 	} {
