@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -190,11 +189,7 @@ func (w *world) pairMischief(f *pairFaults) {
 		w.cut[[2]int{0, 1}], w.cut[[2]int{1, 0}] = true, true
 		p.wire, p.reach[i] = false, false
 	}
-	acts := []struct {
-		name   string
-		weight int
-		do     func()
-	}{
+	w.oneOf([]act{
 		{"placement", f.Place, func() { w.placeAnew(w.rng.IntN(simVIPs), i) }},
 		{"cornered", f.Corner, func() { // the address goes elsewhere, and in that moment the holder is cut off, or from the other one alone
 			v := w.rng.IntN(simVIPs)
@@ -275,19 +270,7 @@ func (w *world) pairMischief(f *pairFaults) {
 		}},
 		{"healed", f.Heal, w.healPair},
 		{"checked death", f.Death, w.checkedDeath},
-	}
-	total := 0
-	for _, a := range acts {
-		total += a.weight
-	}
-	at := w.rng.IntN(total)
-	for _, a := range acts {
-		if at -= a.weight; at < 0 {
-			w.seen.count(a.name)
-			a.do()
-			return
-		}
-	}
+	})
 }
 
 // powerOff lets a node be without power for a while. What it finds on its disk then may be older, as from a backup, or newer than what the
@@ -477,21 +460,6 @@ func (w *world) checkedDeath() {
 // Two nodes of a pair must never answer for one address but as their mode says, and for no longer than is promised; and what one has lost the
 // other one has within what is promised.
 func TestPairSchedules(t *testing.T) {
-	g := game{
-		test: "TestPairSchedules",
-		play: func(t *testing.T, seed uint64, trace bool) (string, counts, time.Duration) {
-			return playPair(t, seed, drawPairFaults(seed), trace)
-		},
-		reduce: func(t *testing.T, seed uint64, broken string) (string, string) {
-			why := ""
-			small := reduce(drawPairFaults(seed), (*pairFaults).kinds, func(f *pairFaults) *int { return &f.Steps }, func(f pairFaults) bool {
-				broken, _, _ := playPair(t, seed, f, false)
-				why = cmp.Or(broken, why)
-				return broken != ""
-			})
-			return fmt.Sprintf("%+v", small), cmp.Or(why, broken)
-		},
-	}
-	seen := g.run(t)
+	seen := seeded("TestPairSchedules", drawPairFaults, (*pairFaults).kinds, func(f *pairFaults) *int { return &f.Steps }, playPair).run(t)
 	t.Logf("%v", seen)
 }
