@@ -47,6 +47,19 @@ func servesWithoutAllocating(t *testing.T, more string) {
 	c := r.dial()
 	const head = " HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 	requests := [][]byte{[]byte("GET /v1/thing?a=b" + head), []byte("GET /v1/thing?a=" + strings.Repeat("b", 1500) + head)}
+	const times = 2000
+	n := allocations(t, c, times, requests...)
+	t.Logf("%q: %d requests, %d allocations", more, times, n)
+	// A few allocations belong to the runtime and to other tests' goroutines that are ending.
+	if n > times/20 {
+		t.Errorf("%q: %d requests made %d allocations", more, times, n)
+	}
+}
+
+// allocations sends requests in turn on c, so many times, each when the last is answered with "ok" for a body. It returns how often this
+// process has allocated meanwhile, after a warm-up.
+func allocations(t *testing.T, c net.Conn, times int, requests ...[]byte) uint64 {
+	t.Helper()
 	b := make([]byte, 4096)
 	turn := 0
 	exchange := func() {
@@ -66,16 +79,11 @@ func servesWithoutAllocating(t *testing.T, more string) {
 	for range 100 {
 		exchange()
 	}
-	const times = 2000
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range times {
 		exchange()
 	}
 	runtime.ReadMemStats(&after)
-	t.Logf("%q: %d requests, %d allocations", more, times, after.Mallocs-before.Mallocs)
-	// A few allocations belong to the runtime and to other tests' goroutines that are ending.
-	if n := after.Mallocs - before.Mallocs; n > times/20 {
-		t.Errorf("%q: %d requests made %d allocations", more, times, n)
-	}
+	return after.Mallocs - before.Mallocs
 }

@@ -608,31 +608,8 @@ func TestServingHTTPSAllocatesLittle(t *testing.T) {
 	r := startTLS(t, engine.Options{}, "https", "", addr)
 	c := r.dialTLS(&tls.Config{})
 	request := []byte("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
-	b := make([]byte, 4096)
-	exchange := func() {
-		c.Write(request)
-		n := 0
-		for {
-			m, err := c.Read(b[n:])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n += m; string(b[n-6:n]) == "\r\n\r\nok" {
-				return
-			}
-		}
-	}
-	for range 100 {
-		exchange()
-	}
 	const requests = 2000
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range requests {
-		exchange()
-	}
-	runtime.ReadMemStats(&after)
-	n := after.Mallocs - before.Mallocs
+	n := allocations(t, c, requests, request)
 	t.Logf("%d requests, %d allocations", requests, n)
 	// crypto/tls allocates 24 bytes each time that it reads from its network: a record's head and body in one go, on both sides
 	// of this test.
