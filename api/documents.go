@@ -98,6 +98,7 @@ type VIPStatus struct {
 	Interface string    `json:"interface,omitempty"`
 	Frontends []string  `json:"frontends"`
 
+	VRRP     *VRRP      `json:"vrrp,omitempty"`     // the holder's standing in its group; nil: it is in none
 	Draining []Draining `json:"draining,omitempty"` // nodes that held it before and serve what they had
 }
 

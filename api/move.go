@@ -100,10 +100,14 @@ func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 	if err := s.suits(v, &st, name, to); err != nil {
 		return err
 	}
+	unit := state.Unit(v, name)
+	if err := st.moves(unit); err != nil {
+		return err
+	}
 
 	begin := time.Now()
 	moved := Moved{VIPs: []MovedVIP{}}
-	for _, each := range state.Unit(v, name) {
+	for _, each := range unit {
 		p, ok := v.Placements[each]
 		if !ok || p.Node == to {
 			continue
@@ -125,6 +129,25 @@ func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 	}
 	moved.AsOf = s.asOf()
 	return answer(w, moved)
+}
+
+// moves refuses VIPs that are not this cluster's to move: of a VRRP group whose active router is none of its nodes.
+func (s *Status) moves(unit []string) error {
+	for i := range s.VIPs {
+		v := &s.VIPs[i]
+		switch g := v.VRRP; {
+		case !g.Standby() || !slices.Contains(unit, v.Name):
+		case g.Active != "":
+			return errorf(CodeConflict, "stop that router, or lower its priority; to have another node stand by: `skein node drain "+v.Holder+"`",
+				"vip %q cannot be moved: %s, a router of VRRP group %d that is not of this cluster, has the address, and %s stands by", v.Name, g.Active, g.RouterID, v.Holder)
+		case g.Why != "":
+			return errorf(CodeConflict, "mend that, or `skein node drain "+v.Holder+"`", "vip %q cannot be moved: %s takes no part in VRRP group %d: %s", v.Name, v.Holder, g.RouterID, g.Why)
+		default:
+			return errorf(CodeConflict, "try again in some seconds; `skein vip explain "+v.Name+"` says how it goes",
+				"vip %q cannot be moved yet: %s waits for whether another router of VRRP group %d is active", v.Name, v.Holder, g.RouterID)
+		}
+	}
+	return nil
 }
 
 // suits refuses a target that cannot take the VIP, and says what is wrong with it.
@@ -170,7 +193,7 @@ func (s *Server) holds(ctx context.Context, node string, m *MovedVIP) error {
 		} else if err := s.ask(ctx, node, "/v1/node", &r); err != nil && ctx.Err() == nil {
 			return errorf(CodeConflict, "`skein vip explain "+m.Name+"`", "the move of %s to %s is committed, but %s does not answer: %v", m.Name, node, node, err)
 		}
-		if slices.ContainsFunc(r.VIPs, func(h HeldVIP) bool { return h.Name == m.Name && h.Epoch == m.Epoch }) {
+		if slices.ContainsFunc(r.VIPs, func(h HeldVIP) bool { return h.Name == m.Name && h.Epoch == m.Epoch && !h.VRRP.Standby() }) {
 			return nil
 		}
 		if p := s.opts.Views.Get().Placements[m.Name]; p.Epoch.String() != m.Epoch && p.Node != node {

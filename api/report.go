@@ -94,7 +94,19 @@ type HeldVIP struct {
 	Epoch       string    `json:"epoch"` // "generation.index"
 	Since       time.Time `json:"since"`
 	LeaseLeftMs int64     `json:"lease_left_ms"`
+	VRRP        *VRRP     `json:"vrrp,omitempty"` // nil: it is in no group, and the addresses are on the link
 }
+
+// VRRP is the standing of a VIP's holder in the VRRP group that the VIP is in. Only an active router has the addresses.
+type VRRP struct {
+	RouterID uint8  `json:"router_id"`
+	State    string `json:"state"`            // "active", "backup", or "initialize": it takes no part
+	Active   string `json:"active,omitempty"` // the address of the active router, when it is another one
+	Why      string `json:"why,omitempty"`    // it takes no part
+}
+
+// Standby reports whether the holder has to wait for the addresses: another router of the group is active, or may be.
+func (v *VRRP) Standby() bool { return v != nil && v.State != "active" }
 
 // ParkedVIP is a virtual address that has moved away from this node, which still serves the connections it had.
 type ParkedVIP struct {

@@ -175,7 +175,7 @@ func vipsOf(f Facts, nodes []NodeStatus) []VIPStatus {
 			for _, h := range n.Report.VIPs {
 				// While an address moves two reports may overlap, because they were not made at one instant. The placed node counts.
 				if h.Name == v.Name && (vs.Holder == "" || n.Name == vs.Placed) {
-					vs.Holder, vs.Since, vs.Interface = n.Name, h.Since, h.Interface
+					vs.Holder, vs.Since, vs.Interface, vs.VRRP = n.Name, h.Since, h.Interface, h.VRRP
 				}
 			}
 		}

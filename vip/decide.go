@@ -108,6 +108,7 @@ func (m *machine) drop(now int64, i int, why refusal) {
 		m.warn()
 	}
 	m.parkFor(now, i, why)
+	m.endRouting(now, v, why)
 	m.do(actDel, i)
 	m.report()
 }
@@ -148,6 +149,7 @@ func (m *machine) claim(now int64, i int) {
 	}
 	v.held, v.onLink, v.lapsed, v.released = true, true, false, false
 	v.heldSince, v.heldEpoch, v.lostWhy = now, v.placed.Epoch, mayAsk
+	v.routing.passing = 0
 	v.refreshAt = now + refreshEvery
 	v.announceN, v.announceAt = 0, now
 	m.do(actAdd, i)

@@ -14,6 +14,8 @@ func (m *machine) explain(now int64, i int) []string {
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	why := m.refusal(now, i)
 	switch {
+	case v.held && v.standsBy():
+		say("this node has its lease at epoch %v for %v, and not the address: that is the VRRP group's active router's", v.heldEpoch, span(now-v.heldSince))
 	case v.held:
 		say("held here at epoch %v for %v; the lease has %v left", v.heldEpoch, span(now-v.heldSince), span(m.leaseEnd(i)-now))
 	case v.onLink:

@@ -38,6 +38,7 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 			m.report()
 		}
 		c.epoch, c.flags, c.seq, c.mac = e.epoch, e.flags, msg.seq, e.mac
+		v.hearRouting(now, p.id, e.flags)
 		c.owed = c.owed && e.flags&entryWant != 0
 		if e.flags&entryReleased != 0 && v.promised == p.id && v.promEpoch.Compare(e.epoch) <= 0 {
 			v.promised, v.promUntil = 0, 0
@@ -132,11 +133,14 @@ func (m *machine) owed(now int64) {
 
 // leaseEnd is until when VIP i may be held: the q-th longest share, q being a majority of the voters.
 func (m *machine) leaseEnd(i int) int64 {
-	v := m.vips[i]
-	epoch := v.placed.Epoch
-	if v.yielding {
-		epoch = v.heldEpoch
+	if v := m.vips[i]; !v.yielding {
+		return m.leaseAt(i, v.placed.Epoch)
 	}
+	return m.leaseAt(i, m.vips[i].heldEpoch)
+}
+
+// leaseAt is the same of the shares that were granted for that epoch.
+func (m *machine) leaseAt(i int, epoch Epoch) int64 {
 	var ends [MaxPeers + 2]int64
 	n := 0
 	add := func(l lease) {
@@ -146,7 +150,7 @@ func (m *machine) leaseEnd(i int) int64 {
 		n++
 	}
 	if m.selfVoter {
-		add(v.own)
+		add(m.vips[i].own)
 	}
 	for _, p := range m.peers {
 		if p.voter {
@@ -244,6 +248,9 @@ func (m *machine) fill(now int64, a action, msg *message) {
 		if v.held {
 			e.flags |= entryHeld
 			s.held |= 1 << j
+		}
+		if v.held && v.routing.active || now < v.routing.passing {
+			e.flags |= entryActive
 		}
 		if v.released && !v.onLink && !v.want {
 			e.flags |= entryReleased

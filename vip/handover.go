@@ -53,6 +53,9 @@ func (m *machine) yields(now int64, i int, why refusal) bool {
 // addresses from the link after that.
 func (m *machine) parkFor(now int64, i int, why refusal) {
 	v := m.vips[i]
+	if v.standsBy() {
+		return
+	}
 	p := parking{since: now, refreshAt: now + refreshEvery, epoch: v.heldEpoch}
 	switch why {
 	case placedElsewhere, newerKnown:

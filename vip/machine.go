@@ -137,6 +137,7 @@ type vip struct {
 	released  bool // the peers shall hear that we gave it back
 	yielding  bool // held for the node that it moves to, until that one is ready, see handover.go
 	park      parking
+	routing   routing // in a VRRP group
 
 	// As one of a pair, see pair.go.
 	taken    Placement // by this node itself; newer than placed, or zero
@@ -233,6 +234,7 @@ func (m *machine) configure(now int64, s *Setup) {
 				vips[i].promised, vips[i].promEpoch, vips[i].promUntil = o.promised, o.promEpoch, o.promUntil
 			}
 		}
+		vips[i].setGroup(c.VRRP)
 		vips[i].placed = Placement{}
 	}
 	same := len(vips) == len(oldVIPs)

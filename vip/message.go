@@ -75,6 +75,7 @@ const (
 	entryPlanned                         // the placement is a planned move: who held it before goes on with what it has
 	entryParked                          // the sender has moved it away and serves what it had established
 	entryUnable                          // it cannot hold it: its interface is missing or down, or the kernel does not take the address
+	entryActive                          // it is the active router of the VIP's VRRP group, or was and passes that on
 
-	entryKnown = entryUnable<<1 - 1
+	entryKnown = entryActive | (entryActive - 1)
 )

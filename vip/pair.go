@@ -103,10 +103,29 @@ func (m *machine) setPair(now int64, p *Pair, asks int) {
 		return
 	}
 	if !d.on || d.available != p.Available || d.asks != asks {
+		keeps := m.keepsAll(now)
 		d.on, d.available, d.asks = true, p.Available, asks
 		d.answers, d.pingAt = [MaxTiebreak]int64{}, now
+		for k := range d.asks {
+			if keeps {
+				d.answers[k] = now + tieLife
+			}
+		}
 	}
 	m.selfVoter, m.peers[0].voter = true, true
+}
+
+// keepsAll is whether something is held here, and nothing without a lease. Then these two become a pair with a holder, whose tie-break
+// has not been asked yet: it counts as asked now, which is within what the other one waits for before it takes anything.
+func (m *machine) keepsAll(now int64) (keeps bool) {
+	for i, v := range m.vips {
+		if v.held {
+			if keeps = m.leaseAt(i, v.heldEpoch) > now; !keeps {
+				return false
+			}
+		}
+	}
+	return keeps
 }
 
 // keepTaken puts a VIP that was taken in the place of an older placement that the agent tells.

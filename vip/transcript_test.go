@@ -17,11 +17,14 @@ import (
 //
 //	start [norealtime] [witness] [links=N]   a new guard; its silence is over unless "young" is given; "fresh" has just been told of its peers
 //	start pair=tiebreak|available [disk=N]   one of two, n1 and n2, without a third voter; generation N is on its disk
+//	start vrrp=INTERVAL              the address is in a VRRP group, version 3, in which we have priority 100
+//	start alone                      n1 has no peers; `pair tiebreak|available` makes it a pair with n2, which is new;
+//	                                 with late=D the guard has not run for D before
 //	tie up|down                      from now on the tie-break answers, or does not
 //	disk full|well                   from now on the generation can't be written, or can
 //	agent up|hung|down               fit [why not]        interface up|down
 //	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index, or generation.index); with drain it is a planned move
-//	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked, agent fit
+//	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked active, agent fit
 //	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
 //	chat DURATION NODE [WORD..]      advance, while NODE answers every heartbeat of ours like that; several with +
 //	advance DURATION                 time passes, ticks are served
@@ -35,6 +38,7 @@ import (
 //	foreign MAC                      somebody claims the address; of a pair, n1 has MAC 5 and n2 MAC 2
 //	lost                             the address was taken off the link by somebody else
 //	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
+//	router active|backup             what our router in the VRRP group has become
 //	recovered NODE GENERATION        NODE says that the cluster was recovered without n1
 //	explain                          state
 func TestTranscripts(t *testing.T) {
@@ -130,6 +134,14 @@ func (s *script) command(f []string) {
 		s.setup = Setup{Self: "n1", Also: also, Generation: 1, Keys: [][]byte{noticeKey}, SelfVoter: true, Witness: slices.Contains(f, "witness"),
 			Peers: []Peer{{Name: "n2", Voter: true, Also: also}, {Name: "n3", Voter: true, Also: also}},
 			VIPs:  []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
+		for _, w := range f {
+			if every, ok := strings.CutPrefix(w, "vrrp="); ok {
+				s.setup.VIPs[0].VRRP = &VRRP{ID: 51, Version: 3, Priority: 100, Interval: time.Duration(s.duration(every)), Preempt: true}
+			}
+		}
+		if slices.Contains(f, "alone") {
+			s.setup.Peers = nil
+		}
 		if s.tie = true; pair != nil {
 			s.setup.Pair, s.setup.Peers = pair, s.setup.Peers[:1]
 		}
@@ -141,6 +153,13 @@ func (s *script) command(f []string) {
 			s.m.mac, s.m.vips[0].mac = nodeMAC('5'), nodeMAC('5')
 		}
 		s.m.link(s.now, 0, true, "")
+	case "pair":
+		if late, ok := strings.CutPrefix(f[len(f)-1], "late="); ok {
+			s.now += s.duration(late)
+		}
+		s.setup.Pair = &Pair{Available: f[1] == "available", Tiebreak: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, File: "pair.json"}
+		s.setup.Peers = []Peer{{Name: "n2"}}
+		m.configure(s.now, &s.setup)
 	case "tie":
 		s.tie = f[1] == "up"
 	case "disk":
@@ -150,6 +169,8 @@ func (s *script) command(f []string) {
 		m.local(s.now, f[1] == "up", f[1] == "up", "")
 	case "fit":
 		m.local(s.now, true, len(f) == 1, strings.Join(f[1:], " "))
+	case "router":
+		m.routes(0, f[1] == "active")
 	case "interface":
 		m.link(s.now, 0, f[1] == "up", "")
 	case "place":
@@ -233,7 +254,7 @@ func (s *script) hear(f []string) {
 		e.mac, msg.mac = nodeMAC(node[1]), nodeMAC(node[1])
 	}
 	for i := 1; i < len(f); i++ {
-		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted, "planned": entryPlanned, "parked": entryParked}
+		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted, "planned": entryPlanned, "parked": entryParked, "active": entryActive}
 		flags := map[string]msgFlags{"orphan": flagOrphan, "resigned": flagResigned, "answer": flagAnswer}
 		switch w := f[i]; {
 		case words[w] != 0:
@@ -364,9 +385,15 @@ func (s *script) act() {
 		case actDel:
 			s.gated = false
 			s.say("del: %s", s.m.text(s.m.vips[0].lostWhy, 0))
+			if r := &s.m.vips[0].routing; r.last.node == s.m.self {
+				s.say("%s", map[bool]string{true: "good-bye to the VRRP group", false: "no word to the VRRP group"}[r.passing == 0])
+			}
 			s.m.removed(s.now, 0)
 		case actAdd:
 			s.say("add, the lease has %.1f ms", float64(s.m.leaseEnd(0)-s.now)/1e6)
+			if s.m.vips[0].routing.in {
+				s.say("%s", map[bool]string{true: "go on as the active router", false: "listen to the VRRP group first"}[s.m.succeeds(s.now, 0)])
+			}
 		default:
 			s.say("%v", a.kind)
 		}
@@ -395,7 +422,7 @@ func describe(m *machine, msg *message) string {
 			epoch = e.epoch.String()
 		}
 		w = append(w, fmt.Sprintf("| %s on %s", epoch, m.nameOf(e.node)))
-		for i, name := range []string{"want", "held", "released", "granted", "planned", "parked", "unable"} {
+		for i, name := range []string{"want", "held", "released", "granted", "planned", "parked", "unable", "active"} {
 			if e.flags&(1<<i) != 0 {
 				w = append(w, name)
 			}

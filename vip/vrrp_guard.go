@@ -74,8 +74,15 @@ func (g *guard) setRouters(s *Setup) {
 		case s.VIPs[i].VRRP != nil && *s.VIPs[i].VRRP == r.set:
 			continue
 		}
+		standby := r.Router != nil && r.State() != vrrp.Active
 		r.close()
 		delete(g.routers, name)
+		if standby && i >= 0 && s.VIPs[i].VRRP != nil {
+			g.routers[name] = &router{set: *s.VIPs[i].VRRP, vip: s.VIPs[i], fd: -1}
+			if k := g.vipIndex(name); k >= 0 && g.m.vips[k].held {
+				g.join(k, false) // another router is active, whatever is ours now
+			}
+		}
 		if k := g.vipIndex(name); k >= 0 && g.m.vips[k].held && i >= 0 && s.VIPs[i].VRRP == nil {
 			g.put(k)
 			g.m.vips[k].announceN, g.m.vips[k].announceAt = 0, g.now()
@@ -96,7 +103,8 @@ func (g *guard) vipIndex(name string) int {
 	return slices.IndexFunc(g.m.vips, func(v *vip) bool { return v.name == name })
 }
 
-// join takes part in the group of VIP i. holding says that its addresses are on the link already.
+// join takes part in the group of VIP i. holding says that its addresses are on the link already. Who has the VIP from another node of
+// this cluster, which was active, goes on as active (routing.go).
 func (g *guard) join(i int, holding bool) {
 	v := g.m.vips[i]
 	r := g.routers[v.name]
@@ -111,21 +119,24 @@ func (g *guard) join(i int, holding bool) {
 			g.log.Error("no part in the VRRP group: the address stays off the link", "vip", v.name, "router_id", r.set.ID, "err", err)
 		}
 		r.why = err.Error()
+		g.m.routes(i, false)
 		return
 	}
 	r.why = ""
 	r.Startup(g.now())
-	if holding {
+	if holding || g.m.succeeds(g.now(), i) {
 		r.Assume(g.now())
 	}
 	g.log.Info("vrrp router starts", "vip", v.name, "router_id", r.set.ID, "version", r.set.Version, "priority", r.set.Priority, "state", r.State().String())
 	g.follow(i, r)
 }
 
-// leave ends our part in the group of VIP i; the others take over at once if we were active.
+// leave ends our part in the group of VIP i; the others take over at once if we were active, unless another node of this cluster does.
 func (g *guard) leave(i int) {
 	if r := g.routers[g.m.vips[i].name]; r != nil {
-		r.resign()
+		if g.m.vips[i].routing.passing == 0 {
+			r.resign()
+		}
 		r.close()
 	}
 }
@@ -154,6 +165,7 @@ func (g *guard) follow(i int, r *router) {
 			}
 		case vrrp.Claim:
 			g.log.Info("vrrp router is active", "vip", v.name, "router_id", r.set.ID)
+			g.m.routes(i, true)
 			g.put(i)
 			g.openGate(i)
 			v.announceN, v.announceAt = 0, g.now()
@@ -165,6 +177,7 @@ func (g *guard) follow(i int, r *router) {
 					g.log.Error("address not removed", "vip", v.name, "err", err)
 				}
 			}
+			g.m.routes(i, false)
 			g.dirty = true
 		}
 	}

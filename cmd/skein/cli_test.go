@@ -184,6 +184,13 @@ func (w *world) change(line string) {
 				}
 			}
 		})
+	case "vrrp": // NODE ROUTER_ID STATE [ACTIVE]: its standing in the group of the VIPs that it holds
+		id, _ := strconv.Atoi(f[2])
+		w.edit(f[1], func(r *api.NodeReport) {
+			for i := range r.VIPs {
+				r.VIPs[i].VRRP = &api.VRRP{RouterID: uint8(id), State: f[3], Active: strings.Join(f[4:], " ")}
+			}
+		})
 	case "panics": // NODE BACKEND
 		w.edit(f[1], func(r *api.NodeReport) {
 			r.Backends = append(r.Backends, api.BackendReport{Backend: f[2], Panic: true})

@@ -311,7 +311,10 @@ func (c *cli) drawVIP(v *api.VIPStatus) {
 	fact("vip", "%s", v.Name)
 	fact("addresses", "%s", strings.Join(v.Addresses, ", "))
 	holder := "nobody"
-	if v.Holder != "" {
+	switch {
+	case v.VRRP.Standby():
+		holder = "no node; " + v.Holder + " stands by"
+	case v.Holder != "":
 		holder = v.Holder
 		if v.Interface != "" {
 			holder += " on " + v.Interface
@@ -321,6 +324,9 @@ func (c *cli) drawVIP(v *api.VIPStatus) {
 		}
 	}
 	fact("held by", "%s", holder)
+	if g := v.VRRP; g != nil {
+		fact("vrrp", "%s", groupWords(v))
+	}
 	if v.Placed != "" {
 		fact("placed on", "%s, epoch %s", v.Placed, v.Epoch)
 	}
@@ -331,6 +337,19 @@ func (c *cli) drawVIP(v *api.VIPStatus) {
 	for _, d := range v.Draining {
 		fact("draining", "%s on %s, for %v at most", many(d.Connections, "connection"), d.Node, (time.Duration(d.LeftMs) * time.Millisecond).Round(time.Second))
 	}
+}
+
+// groupWords says how a VIP stands in its VRRP group.
+func groupWords(v *api.VIPStatus) string {
+	switch g := v.VRRP; {
+	case g.Why != "":
+		return fmt.Sprintf("group %d: %s takes no part: %s", g.RouterID, v.Holder, g.Why)
+	case g.Active != "":
+		return fmt.Sprintf("group %d: %s is active and has the address, %s stands by", g.RouterID, g.Active, v.Holder)
+	case g.Standby():
+		return fmt.Sprintf("group %d: %s waits for whether another router is active", g.RouterID, v.Holder)
+	}
+	return fmt.Sprintf("group %d: %s is active", v.VRRP.RouterID, v.Holder)
 }
 
 func (c *cli) nodeShowCommand() *cobra.Command {

@@ -279,14 +279,20 @@ func (c *cli) vipTable(vips []api.VIPStatus, wide bool) *table {
 	t := newTable(head...)
 	for _, v := range vips {
 		holder := cell{text: v.Holder, tone: good}
-		if v.Holder == "" {
+		switch {
+		case v.Holder == "":
 			holder = toned(bad, "nobody")
+		case v.VRRP.Standby():
+			holder.tone = warn
 		}
 		cells := []any{v.Name, holder, c.ago(v.Since), strings.Join(v.Addresses, ", ")}
 		if wide {
 			cells = append(cells, v.Placed, v.Epoch, v.Interface, strings.Join(v.Prefer, ", "))
 		}
 		t.row(append(cells, strings.Join(v.Frontends, ", "))...)
+		if v.VRRP != nil {
+			t.note(plain, clean("VRRP "+groupWords(&v)))
+		}
 		for _, d := range v.Draining {
 			t.note(plain, fmt.Sprintf("%s on %s, %v left at most", many(d.Connections, "connection"), d.Node, (time.Duration(d.LeftMs)*time.Millisecond).Round(time.Second)))
 		}

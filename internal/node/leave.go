@@ -27,20 +27,38 @@ func (n *Node) leave(drain time.Duration) {
 			n.log.Info("leadership not handed over", "why", err)
 		}
 	}
-	if !moved {
+	finish := !moved && !n.inGroups()
+	if finish {
 		// Nobody can take an address over. What is under way is finished while it is still here.
 		n.drainEngine(ctx)
 	}
 	n.draining.Store(true)
 	n.guard.SetFit(false, "the agent is stopping")
 	_, _ = n.guard.State().Wait(ctx, func(s vip.State) bool { return len(s.Held) == 0 || !s.Connected })
-	if !moved {
+	if finish {
 		return
 	}
 	polite, enough := context.WithTimeout(ctx, min(drain/2, politeMost))
 	defer enough()
 	_, _ = n.guard.State().Wait(polite, func(s vip.State) bool { return len(s.Parked) == 0 || !s.Connected })
 	n.drainEngine(ctx)
+}
+
+// inGroups reports whether all that this node holds is in VRRP groups: their backups, which are silent, take over as soon as it lets go,
+// and would wait in vain while it still answers for the addresses and accepts nothing.
+func (n *Node) inGroups() bool {
+	view := n.machine.Views().Get()
+	held := false
+	for name := range n.guard.State().Get().Held {
+		if view.Config == nil {
+			return false
+		}
+		if v := view.Config.VIP(name); v == nil || v.VRRP == nil {
+			return false
+		}
+		held = true
+	}
+	return held
 }
 
 func (n *Node) drainEngine(ctx context.Context) {

@@ -46,6 +46,9 @@ func (n *Node) report() api.NodeReport {
 	}
 	for name, h := range guard.Held {
 		held := api.HeldVIP{Name: name, Epoch: h.Epoch.String(), Since: h.Since, LeaseLeftMs: h.LeaseLeft.Milliseconds()}
+		if g, in := guard.Routers[name]; in {
+			held.VRRP = &api.VRRP{RouterID: g.ID, State: g.State, Active: g.Active, Why: g.Why}
+		}
 		if view.Config != nil {
 			if v := view.Config.VIP(name); v != nil {
 				for _, a := range v.Addresses {
@@ -207,9 +210,15 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 	}
 	as = append(as, n.linkAlarms(guard)...)
 	for _, name := range slices.Sorted(maps.Keys(guard.Routers)) {
-		if _, here := guard.Held[name]; here && guard.Routers[name].State != "active" {
-			add(api.Warning, "`skein vip explain "+name+"` says more; the address comes here when that router stops", "vip %s is not on this node's link: %v", name, guard.Routers[name])
+		r := guard.Routers[name]
+		if _, here := guard.Held[name]; !here || r.State == "active" {
+			continue
 		}
+		hint := "`skein vip explain " + name + "` says more"
+		if r.Active != "" {
+			hint += "; the address comes here when that router stops"
+		}
+		add(api.Warning, hint, "vip %s is not on this node's link: %v", name, r)
 	}
 	if why := n.handing.Get(); why != "" && len(view.Scope.VIPs) > 0 {
 		add(api.Warning, "load nf_tables and its netdev family on this host, then restart the agent",

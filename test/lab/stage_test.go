@@ -128,9 +128,15 @@ func newStageWith(t *testing.T, web, db func(*stage, *lab.Host) netip.AddrPort) 
 // traffic applies the configuration of the stage and starts clients.
 func (s *stage) traffic() {
 	s.t.Helper()
+	s.trafficOn(s.config())
+}
+
+// trafficOn does so with another configuration.
+func (s *stage) trafficOn(text string) {
+	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	s.must(s.fleet.Nodes()[0].Apply(ctx, s.config(), "the lab's configuration"))
+	s.must(s.fleet.Nodes()[0].Apply(ctx, text, "the lab's configuration"))
 	s.until("somebody holds the address", func() bool { return s.holder() != "" })
 	s.load = &lab.Load{Target: netip.AddrPortFrom(vip, 80)}
 	s.keep = &lab.Load{Target: netip.AddrPortFrom(vip, 80), KeepAlive: true}

@@ -38,7 +38,7 @@ func migrate(t *testing.T, path string, version int) {
 	old := s.host("old")
 	_, err := s.fleet.Add("lb1")
 	s.must(err)
-	ka := s.keepalived(old, path, version, vip.String()+"/24")
+	ka := s.keepalived(old, path, version, 150, vip.String()+"/24")
 	serveEverywhere(s, old)
 	s.bootOn(webOf, echoOf)
 	s.until("keepalived holds the address", func() bool { return s.holder() == "old" })
@@ -75,8 +75,7 @@ func migrate(t *testing.T, path string, version int) {
 	if version == 3 {
 		interval = "100ms"
 	}
-	vrrp := fmt.Sprintf("{\n  address = \"%v/24\"\n  vrrp {\n    router_id = 51\n    version = %d\n    interval = %q\n    priority = 100\n  }\n}", vip, version, interval)
-	text := strings.Replace(s.config(), fmt.Sprintf("{ address = \"%v/24\" }", vip), vrrp, 1)
+	text := s.grouped(version, interval)
 	since := time.Now()
 	s.must(lb1.Apply(ctx, text, "join the group"))
 	s.until("skein is a backup that hears keepalived", explains(old.Addr.String()+" is active"))
@@ -89,7 +88,7 @@ func migrate(t *testing.T, path string, version int) {
 	step("keepalived stops", since, "lb1")
 
 	since = time.Now()
-	s.keepalived(old, path, version, vip.String()+"/24")
+	s.keepalived(old, path, version, 150, vip.String()+"/24")
 	s.until("keepalived has it back, for its priority is higher", func() bool { return s.holder() == "old" })
 	s.until("skein is a backup again", explains("is active and has the address"))
 	step("keepalived comes back", since, "old")
@@ -120,7 +119,7 @@ func TestVRRPForIPv6(t *testing.T) {
 	old := s.host("old")
 	lb1, err := s.fleet.Add("lb1")
 	s.must(err)
-	ka := s.keepalived(old, path, 3, vip6.String()+"/64")
+	ka := s.keepalived(old, path, 3, 150, vip6.String()+"/64")
 	s.bootOn(webOf, echoOf)
 	watch := &lab.ARPWatch{Addr: vip6}
 	watcher := s.host("watcher6")
@@ -160,13 +159,23 @@ backend "b" {
 	}
 }
 
-// keepalived starts keepalived on h as the router of higher priority.
-func (s *stage) keepalived(h *lab.Host, path string, version int, address string) *lab.Process {
-	s.t.Helper()
+// grouped is the configuration of the stage with its address in a VRRP group, where skein has priority 100.
+func (s *stage) grouped(version int, interval string) string {
+	vrrp := fmt.Sprintf("{\n  address = \"%v/24\"\n  vrrp {\n    router_id = 51\n    version = %d\n    interval = %q\n    priority = 100\n  }\n}", vip, version, interval)
+	return strings.Replace(s.config(), fmt.Sprintf("{ address = \"%v/24\" }", vip), vrrp, 1)
+}
+
+// keepalived starts keepalived on h, with the usual interval of that version, and returns when it takes part.
+func (s *stage) keepalived(h *lab.Host, path string, version, priority int, address string) *lab.Process {
 	interval := "1"
 	if version == 3 {
 		interval = "0.1"
 	}
+	return s.keepalivedEvery(interval, h, path, version, priority, address)
+}
+
+func (s *stage) keepalivedEvery(interval string, h *lab.Host, path string, version, priority int, address string) *lab.Process {
+	s.t.Helper()
 	dir, err := os.MkdirTemp(s.dir, "keepalived-")
 	s.must(err)
 	conf := fmt.Sprintf(`global_defs {
@@ -176,17 +185,22 @@ vrrp_instance shop {
   state BACKUP
   interface eth0
   virtual_router_id 51
-  priority 150
+  priority %d
   advert_int %s
   virtual_ipaddress {
     %s
   }
 }
-`, version, interval, address)
+`, version, priority, interval, address)
 	file := filepath.Join(dir, "keepalived.conf")
 	s.must(os.WriteFile(file, []byte(conf), 0o644))
-	p, err := h.Start(lab.Command(path, "-n", "-l", "-P", "-f", file, "-p", filepath.Join(dir, "pid"), "-r", filepath.Join(dir, "vrrp.pid")))
+	pid := filepath.Join(dir, "vrrp.pid")
+	p, err := h.Start(lab.Command(path, "-n", "-l", "-P", "-f", file, "-p", filepath.Join(dir, "pid"), "-r", pid))
 	s.must(err)
+	s.until("keepalived runs", func() bool {
+		_, err := os.Stat(pid)
+		return err == nil
+	})
 	return p
 }
 

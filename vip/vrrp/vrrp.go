@@ -257,14 +257,18 @@ func (r *Router) follow(now int64, a *Advert, from netip.Addr) {
 	r.downAt = now + r.downInterval()
 }
 
-// skew makes routers of lower priority wait longer: Skew_Time (6.1; RFC 3768, 6.1, counts it in seconds).
-func (r *Router) skew() int64 {
-	base := r.interval
-	if r.conf.Version == V2 {
-		base = int64(time.Second)
+// Skew is after how long a backup like c takes over from an active router that said good-bye. Routers of lower priority wait longer.
+func (c *Config) Skew() time.Duration { return time.Duration(c.skew(int64(c.Interval))) }
+
+// skew is Skew_Time (6.1; RFC 3768, 6.1, counts it in seconds).
+func (c *Config) skew(interval int64) int64 {
+	if c.Version == V2 {
+		interval = int64(time.Second)
 	}
-	return (256 - int64(r.conf.Priority)) * base / 256
+	return (256 - int64(c.Priority)) * interval / 256
 }
+
+func (r *Router) skew() int64 { return r.conf.skew(r.interval) }
 
 // downInterval is Active_Down_Interval.
 func (r *Router) downInterval() int64 { return 3*r.interval + r.skew() }

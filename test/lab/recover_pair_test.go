@@ -1,0 +1,68 @@
+package lab
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skeinlb/skein/api"
+)
+
+// Of a pair the host with the only vote is lost for good. The other one has taken the address by itself, and serves; but nothing can be
+// changed. It is recovered: it serves, and takes changes. The lost host comes back with its old data, holds nothing and says that it was
+// left behind; with an empty directory it joins anew, and the two are a pair again.
+func TestRecoverAPair(t *testing.T) {
+	for _, mode := range []string{"tiebreak", "available"} {
+		t.Run(mode, func(t *testing.T) { recoverPair(t, mode) })
+	}
+}
+
+func recoverPair(t *testing.T, mode string) {
+	s, _ := newPair(t, mode)
+	lost, left := s.fleet.Node("lb1"), s.fleet.Node("lb2") // lb1 has founded the cluster, and votes
+	ctx, cancel := context.WithTimeout(s.ctx, 2*patience)
+	defer cancel()
+	try := func() (string, error) {
+		return left.Host.Output(ctx, *binary, "cluster", "recover", "--config", filepath.Join(left.Dir, "node.hcl"), "--yes")
+	}
+	since := time.Now()
+	s.must(lost.Host.PowerOff())
+	s.until("the survivor holds the address", func() bool { return s.holder() == left.Name })
+	s.wait("the survivor to say that nothing can be changed", func(st *api.Status) bool { return st.Cluster.Pair != nil && st.Cluster.Pair.ReadOnly })
+	s.must(left.Stop(ctx))
+	out, err := try()
+	s.must(err)
+	if !strings.Contains(out, "lb2 is the cluster now, at generation 65") { // beyond what the lost one can have reached by itself
+		t.Errorf("recovered: %s", out)
+	}
+	s.restart(left)
+	s.until("the survivor holds the address again", func() bool { return s.holder() == left.Name })
+	s.must(left.Apply(ctx, s.config()+"\n# after the recovery\n", "recovered"))
+	s.settled(since)
+
+	since = time.Now()
+	s.must(lost.Host.PowerOn())
+	s.restart(lost)
+	s.until("the lost node says that it was left behind", func() bool {
+		st, err := lost.Status(ctx)
+		return err == nil && slices.ContainsFunc(st.Alarms, func(a api.Alarm) bool { return strings.HasPrefix(a.What, "left behind: lb2") })
+	})
+	s.heldThroughout(left.Name, since)
+	if err := lost.Apply(ctx, s.config()+"\n# too late\n", "by the lost node"); err == nil {
+		t.Error("a node that was left behind takes a change")
+	}
+
+	s.must(lost.Stop(ctx))
+	s.must(os.RemoveAll(filepath.Join(lost.Dir, "cluster")))
+	token, err := left.Token(ctx, "balancer")
+	s.must(err)
+	_, err = lost.Skein(ctx, "cluster", "join", left.Host.Addr.String(), "--config", filepath.Join(lost.Dir, "node.hcl"), "--token", token)
+	s.must(err)
+	s.restart(lost)
+	s.ready()
+	s.heldThroughout(left.Name, since)
+}
