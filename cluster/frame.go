@@ -19,7 +19,8 @@ type frame struct {
 	body []byte
 }
 
-// The kinds of a frame. Numbers are on the wire; new ones are added at the end.
+// The kinds of a frame. Numbers are on the wire; new ones are added at the end. A question of a kind that is not known is refused with
+// ErrUnknownQuestion, and the conversation goes on: a newer node may ask an older one.
 const (
 	framePropose byte = 1 // body: a command
 	frameJoin    byte = 2 // body: joinRequest as JSON
@@ -59,8 +60,8 @@ func readFrame(r io.Reader, limit int) (frame, error) {
 		return frame{}, fmt.Errorf("%w: a body of %d bytes, at most %d are allowed", errFrame, n, limit)
 	}
 	f := frame{kind: head[4], id: binary.BigEndian.Uint64(head[5:])}
-	if f.kind < framePropose || f.kind > frameLog {
-		return frame{}, fmt.Errorf("%w: kind %d", errFrame, f.kind)
+	if f.kind == 0 {
+		return frame{}, fmt.Errorf("%w: kind 0", errFrame)
 	}
 	const step = 64 << 10
 	for int64(len(f.body)) < n {

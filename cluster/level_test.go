@@ -121,6 +121,13 @@ func TestNothingAboveTheClustersLevelIsProposed(t *testing.T) {
 	if _, err := b.ask(soon(t), framePropose, []byte{61, '{', '}'}); !errors.Is(err, state.ErrTooNew) {
 		t.Errorf("a newer follower's proposal, to a leader that does not know it: %v, want ErrTooNew", err)
 	}
+	link := b.links.link
+	if _, err := b.ask(soon(t), 99, nil); !errors.Is(err, ErrUnknownQuestion) || !strings.Contains(err.Error(), "asked of a") {
+		t.Errorf("a question that only a newer version can answer: %v, want ErrUnknownQuestion", err)
+	}
+	if !link.alive() {
+		t.Error("the connection was ended, and all that was under way on it")
+	}
 	if got := a.Stats().Last; got != last {
 		t.Errorf("the log has grown from %d to %d", last, got)
 	}

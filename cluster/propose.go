@@ -25,6 +25,9 @@ var (
 	ErrUnknownOutcome = errors.New("the connection was lost before the answer came: the change may or may not have been made")
 	ErrTooLarge       = errors.New("the command is too large")
 	ErrClosed         = errors.New("the node is shutting down")
+
+	// ErrUnknownQuestion is the answer of a node that is asked what only a newer version can answer.
+	ErrUnknownQuestion = errors.New("the node that was asked runs a version that does not know this question: upgrade it")
 )
 
 const (
@@ -183,7 +186,7 @@ func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) 
 	case frameLog:
 		return json.Marshal(c.logEnd())
 	}
-	return nil, errFrame
+	return nil, fmt.Errorf("%w (kind %d, asked of %s)", ErrUnknownQuestion, kind, c.name)
 }
 
 // apply puts a command into the log. It only works on the leader.
@@ -231,16 +234,18 @@ const (
 	codeTooLarge
 	codeTooEarly
 	codeTooNew
+	codeUnknownQuestion
 )
 
 var codes = map[byte]error{
 	codeNoLeader: ErrNoLeader, codeUnknown: ErrUnknownOutcome, codeDisk: ErrDisk, codeJoin: ErrJoinRefused, codeTooLarge: ErrTooLarge,
 	codeTooEarly: state.ErrTooEarly, codeTooNew: state.ErrTooNew,
+	codeUnknownQuestion: ErrUnknownQuestion,
 }
 
 func encodeRefusal(err error) []byte {
 	code := codeOther
-	for _, c := range []byte{codeUnknown, codeNoLeader, codeDisk, codeJoin, codeTooLarge, codeTooEarly, codeTooNew} {
+	for _, c := range []byte{codeUnknown, codeNoLeader, codeDisk, codeJoin, codeTooLarge, codeTooEarly, codeTooNew, codeUnknownQuestion} {
 		if errors.Is(err, codes[c]) {
 			code = c
 			break

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/skeinlb/skein/state/sticky"
 )
 
 // Command is one change, as it stands in the log. Everything random and every wall clock in it comes from its proposer.
@@ -194,6 +196,9 @@ func Decode(b []byte) (Command, error) {
 	case kindRotateKeys:
 		return decode[RotateKeys](body)
 	case kindStickyLearn:
+		if v := sticky.Later(body); v != 0 {
+			return nil, &TooNew{What: fmt.Sprintf("a sticky batch of version %d", v), Have: Level}
+		}
 		return StickyLearn{Batch: body}, nil
 	case kindTick:
 		return decode[Tick](body)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/skeinlb/skein/state/sticky"
 )
 
 // A level counts the changes to the language of the log: a version applies all levels up to its own. The cluster has a level too, in
@@ -121,7 +123,8 @@ func (v *View) Allows(cmd []byte) error {
 		return nil
 	}
 	k := kind(cmd[0])
-	if _, known := introduced[k]; known && v.Level() >= Level {
+	later := k == kindStickyLearn && sticky.Later(cmd[1:]) != 0
+	if _, known := introduced[k]; known && !later && v.Level() >= Level {
 		return nil // the usual case: nothing is decoded
 	}
 	c, err := Decode(cmd)

@@ -35,7 +35,11 @@ func TestEveryCommandIsWrittenAsItAlwaysWas(t *testing.T) {
 // Every kind that can be decoded has a level, none is above this version's, and those without one are not known.
 func TestEveryKindHasALevel(t *testing.T) {
 	for k := range 256 {
-		_, err := Decode([]byte{byte(k), '{', '}'})
+		body := []byte("{}")
+		if kind(k) == kindStickyLearn {
+			body = []byte{1}
+		}
+		_, err := Decode(append([]byte{byte(k)}, body...))
 		level, ok := introduced[kind(k)]
 		known := !errors.Is(err, ErrTooNew) && !errors.Is(err, ErrUnknownCommand)
 		switch {
@@ -72,6 +76,7 @@ func TestWhatOneMemberMayNotKnowIsRefusedBeforeItIsProposed(t *testing.T) {
 		{"a damaged command", 1, []byte("\x03{\"VIP"), nil},
 		{"a kind that never will be", 1, []byte{250}, nil},
 		{"a sticky batch", 1, Encode(StickyLearn{Batch: []byte{1}}), nil},
+		{"a sticky batch of a newer version", Level, Encode(StickyLearn{Batch: []byte{2}}), ErrTooNew},
 	} {
 		v := &View{Cluster: Cluster{Level: c.level}}
 		if err := v.Allows(c.cmd); !errors.Is(err, c.want) {
@@ -82,7 +87,7 @@ func TestWhatOneMemberMayNotKnowIsRefusedBeforeItIsProposed(t *testing.T) {
 
 // A machine that has met what it does not know is as it was, and its snapshot is read by the version that goes on.
 func TestWhatIsTooNewChangesNothing(t *testing.T) {
-	for _, cmd := range [][]byte{{61, '{', '}'}, []byte("\x03{\"Colour\":1}"), Encode(Raise{To: Level + 1, Version: "9.9", Members: []string{"lb1"}})} {
+	for _, cmd := range [][]byte{{61, '{', '}'}, {byte(kindStickyLearn), 2, 7}, {byte(kindStickyLearn), 199}, []byte("\x03{\"Colour\":1}"), Encode(Raise{To: Level + 1, Version: "9.9", Members: []string{"lb1"}})} {
 		l := populated(t)
 		before := l.snapshot()
 		err, _ := l.Apply(99, cmd).(error)
@@ -91,6 +96,16 @@ func TestWhatIsTooNewChangesNothing(t *testing.T) {
 		}
 		if !bytes.Equal(l.snapshot(), before) {
 			t.Errorf("%q changed the state", cmd)
+		}
+	}
+}
+
+// What no version will ever write as the first byte of a sticky batch is damage, and refused by all alike.
+func TestADamagedBatchIsNoNewerOne(t *testing.T) {
+	for _, cmd := range [][]byte{{byte(kindStickyLearn)}, {byte(kindStickyLearn), 0}, {byte(kindStickyLearn), 200}, {byte(kindStickyLearn), 1, 7}} {
+		b, _ := populated(t).Apply(99, cmd).([]byte)
+		if r, err := DecodeResult(b); err != nil || r.Code != Corrupt {
+			t.Errorf("%v: %v, %v", cmd, r, err)
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 //
 //	frame:  length (4), entries of so many bytes
 //	entry:  '+' or '-', the length of an address (4 or 16), VIP, port (2), client, port (2); big-endian
+//
+// What a newer version says with another sign about a connection is passed over; anything else is another protocol of the port.
 
 const (
 	maxFlows     = 100_000 // of one node; more are not told, and their clients not woken
@@ -146,8 +148,6 @@ func readChanges(b []byte, known map[flow]struct{}) error {
 			delete(known, k)
 		case op == '+' && len(known) < maxFlows:
 			known[k] = struct{}{}
-		case op != '+':
-			return errFlows
 		}
 		b = b[2+2*(size+2):]
 	}

@@ -98,6 +98,21 @@ func TestALongListOfConnectionsGoesInFrames(t *testing.T) {
 	}
 }
 
+// A newer node says something else about connections, too: what is known of it counts.
+func TestConnectionsOfANewerVersion(t *testing.T) {
+	var all []flow
+	for port := range uint16(3) {
+		all = append(all, flowOf(vip.Flow{VIP: netip.MustParseAddrPort("198.18.0.100:443"), Client: netip.AddrPortFrom(netip.MustParseAddr("198.18.0.7"), 1000+port)}))
+	}
+	known := map[flow]struct{}{}
+	b := all[0].append(nil, '+')
+	b = all[1].append(b, '~')
+	b = all[2].append(b, '+')
+	if err := readChanges(b, known); err != nil || len(known) != 2 {
+		t.Errorf("%d known, %v; want 2", len(known), err)
+	}
+}
+
 // Only what was there a step before is told: most connections end before anybody could miss them.
 func TestOnlyLastingConnectionsAreTold(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))

@@ -87,12 +87,15 @@ func startHeir(ctx context.Context, binary string, argv []string) (*heir, error)
 	return h, nil
 }
 
-// hear returns the next thing that it says. A problem is an error.
+// hear returns the next thing that it says, of what this version knows. A problem is an error.
 func (h *heir) hear(ctx context.Context) (toAgent, error) {
 	stop := context.AfterFunc(ctx, func() { h.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var m toAgent
-	_, err := hear(h.conn, &m)
+	var err error
+	for err == nil && m == (toAgent{}) { // a newer version may say more
+		_, err = hear(h.conn, &m)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return m, context.Cause(ctx)

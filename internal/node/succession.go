@@ -25,6 +25,9 @@ import (
 //	configuration, then the guard)
 //	Serving                             ->  stops accepting, serves what it has to its end
 //	                                    <-  Learned: sticky entries that came too late for the log
+//
+// One of the two is the newer. Each passes over fields and packets that it does not know, and closes the descriptors that come with such
+// a packet; what the other has to understand is refused with a Problem, or by the want of an answer, while nothing has changed yet.
 
 // successionEnv tells a process that it is to follow another, and which descriptor its end of the pair is.
 const successionEnv = "SKEIN_SUCCESSION"

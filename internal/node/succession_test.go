@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/vip"
 )
 
 // What an agent hands over arrives whole and in order at the process that follows it, whose descriptors are others of the same files.
@@ -63,6 +65,23 @@ func TestSocketsGoFromAgentToSuccessor(t *testing.T) {
 	i.Refuse(os.ErrPermission)
 	if err := <-given; err == nil {
 		t.Error("a successor that refused was taken for one that serves")
+	}
+}
+
+// A newer version says more than this one knows, before it is ready and in that.
+func TestASuccessorMaySayMore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "newer")
+	text := "#!/bin/bash\nprintf '{\"mood\":\"good\"}' >&3\nprintf '{\"ready\":{\"version\":\"v9\",\"guard\":%d,\"level\":3,\"colour\":1}}' >&3\nexec sleep 60\n"
+	if err := os.WriteFile(path, fmt.Appendf(nil, text, vip.Protocol), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h, err := startHeir(t.Context(), path, []string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	if h.version != "v9" || h.level != 3 || h.heartbeats != (vip.Formats{}) {
+		t.Errorf("%+v", h)
 	}
 }
 

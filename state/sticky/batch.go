@@ -17,6 +17,17 @@ const (
 	flagMove     = 1
 )
 
+// A batch stands in the log: whoever changes this, be it a flag, gives it the next version and the next level of state, and writes the version
+// before until the cluster is at that level.
+
+// Later reports the version of a batch that a later version of this program has written; 0: it is one of ours, or none.
+func Later(batch []byte) byte {
+	if len(batch) > 0 && batch[0] > batchVersion && batch[0] < 200 {
+		return batch[0]
+	}
+	return 0
+}
+
 // MaxBatch is how many entries a batch may have. It bounds the work of one command to about a millisecond.
 const MaxBatch = 4096
 
