@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/skeinlb/skein/config"
@@ -210,17 +209,12 @@ func listNotes(v *state.View, conf *config.Config) []string {
 	var notes []string
 	for _, l := range conf.Lists {
 		if n := len(v.Lists[l.Name]); n > 0 {
-			notes = append(notes, fmt.Sprintf("list %q: what was set at run time on %s outranks the file, see skein list show %s",
-				l.Name, strings.TrimSuffix(fmt.Sprintf("%d networks", n), plural(n)), l.Name))
+			what := fmt.Sprintf("%d networks", n)
+			if n == 1 {
+				what = "1 network"
+			}
+			notes = append(notes, fmt.Sprintf("list %q: what was set at run time on %s outranks the file, see skein list show %s", l.Name, what, l.Name))
 		}
 	}
 	return notes
-}
-
-// plural is what to cut from a plural for n.
-func plural(n int) string {
-	if n == 1 {
-		return "s"
-	}
-	return ""
 }

@@ -237,16 +237,6 @@ func (v *View) node(name string) (int, bool) {
 	return slices.BinarySearchFunc(v.Nodes, name, func(n Node, name string) int { return cmp.Compare(n.Name, name) })
 }
 
-// NodeOf returns the node whose present certificate has that fingerprint.
-func (v *View) NodeOf(fingerprint string) (Node, bool) {
-	for _, n := range v.Nodes {
-		if n.Fingerprint == fingerprint {
-			return n, true
-		}
-	}
-	return Node{}, false
-}
-
 // Refused reports whether the certificate with that fingerprint belongs to a node that was removed.
 func (v *View) Refused(fingerprint string) bool {
 	_, ok := v.Removed[fingerprint]

@@ -96,6 +96,9 @@ func (e *Unreachable) Hint() string {
 	case errors.Is(e.Err, context.DeadlineExceeded):
 		return "ask another node, or look at the agent's log on this one"
 	}
+	if _, _, err := net.SplitHostPort(e.Where); err == nil {
+		return "is the agent there running, and is its port open to this host? ask another node, or leave --address out to ask this one"
+	}
 	return "is the agent running? start it with `systemctl start skein` (or `skein agent`), or name its socket with --socket"
 }
 

@@ -72,7 +72,7 @@ access log's file anew, after it was moved away.`,
 			}
 			if err != nil {
 				inherited.Refuse(err)
-				return failf("", "%v", err)
+				return failed(err)
 			}
 			if inherited == nil {
 				if err := notifyReady(); err != nil {
@@ -116,7 +116,7 @@ func (c *cli) nodeFile(path string) (*config.Node, error) {
 			defaultNodeFile), "there is no %s", path)
 	}
 	if err != nil {
-		return nil, err
+		return nil, failed(fmt.Errorf("read this host's own file: %w", err))
 	}
 	conf, diags := config.ParseNode(path, text)
 	c.printFound(diags)
@@ -126,7 +126,7 @@ func (c *cli) nodeFile(path string) (*config.Node, error) {
 	return conf, nil
 }
 
-// found is `skein cluster init`, join `skein cluster join`.
+// clusterInitCommand is `skein cluster init`.
 func (c *cli) clusterInitCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
@@ -140,7 +140,7 @@ func (c *cli) clusterInitCommand() *cobra.Command {
 			}
 			id, err := node.Found(conf)
 			if err != nil {
-				return failf("", "%v", err)
+				return failed(err)
 			}
 			fmt.Fprintf(c.out, "Cluster %s is founded; %s is its first node.\n\n", id, conf.Name)
 			fmt.Fprintf(c.out, "Next:\n  start it here           systemctl enable --now skein   (or: skein agent --config %s)\n", file)
@@ -152,6 +152,7 @@ func (c *cli) clusterInitCommand() *cobra.Command {
 	return cmd
 }
 
+// clusterJoinCommand is `skein cluster join`.
 func (c *cli) clusterJoinCommand() *cobra.Command {
 	var file, token string
 	cmd := &cobra.Command{
@@ -171,7 +172,7 @@ func (c *cli) clusterJoinCommand() *cobra.Command {
 			fmt.Fprintf(c.errOut, "joining at %s ...\n", a[0])
 			id, err := node.Join(ctx, conf, a[0], token)
 			if err != nil {
-				return failf("", "%v", err)
+				return failed(err)
 			}
 			fmt.Fprintf(c.out, "%s is a node of cluster %s.\n\nNext:\n  start it here  systemctl enable --now skein   (or: skein agent --config %s)\n",
 				conf.Name, id, file)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/api/client"
@@ -34,6 +35,15 @@ func usagef(hint, format string, args ...any) error {
 
 func failf(hint, format string, args ...any) error {
 	return &refusal{code: exitFailed, hint: hint, what: fmt.Sprintf(format, args...)}
+}
+
+// failed is what went wrong on this host, with a hint where it was forbidden.
+func failed(err error) error {
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "run it as root: sudo skein ..."
+	}
+	return failf(hint, "%v", err)
 }
 
 // silent ends the command with a code when all has been said already.

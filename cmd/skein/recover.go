@@ -43,7 +43,7 @@ agents is all that is needed. It may be interrupted and repeated: what it does, 
 			case errors.Is(err, node.ErrAgentRuns):
 				return failf("stop it first: systemctl stop skein", "the agent of this host runs, and its data can't be changed beside it")
 			case err != nil:
-				return failf("", "%v", err)
+				return failed(err)
 			}
 			defer r.Close()
 			if err := checkNames(r, "--keep", keep); err != nil {
