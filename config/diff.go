@@ -101,7 +101,8 @@ type object struct {
 // attribute has the value "" when it is not set.
 type attribute struct{ name, value string }
 
-// objects flattens a configuration, in written order: the log, VIPs, lists, limits, frontends each with its routes, backends each with its servers.
+// objects flattens a configuration, in written order: the log, the cluster, VIPs, lists, limits, frontends each with its routes, backends each with
+// its servers.
 func objects(c *Config) []object {
 	if c == nil {
 		return nil

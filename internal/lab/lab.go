@@ -19,7 +19,7 @@ import (
 )
 
 // The network of a World, from the block reserved for benchmarks (RFC 2544). Hosts take the low addresses in order; from
-// 192 on they belong to WatchARP; what is between is free for virtual addresses.
+// 192 on they belong to ARPWatch; what is between is free for virtual addresses.
 var (
 	Subnet      = netip.MustParsePrefix("198.18.0.0/24")
 	firstHost   = netip.MustParseAddr("198.18.0.1")
@@ -38,7 +38,7 @@ func sixth(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// senders is how many addresses WatchARP asks from in turn.
+// senders is how many addresses ARPWatch asks from in turn.
 const senders = 63
 
 // Interface is the name of every host's only link.
