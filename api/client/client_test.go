@@ -96,6 +96,19 @@ func TestDeniedIsToldFromAbsent(t *testing.T) {
 	}
 }
 
+// Whoever has asked another node by its address is not sent to look for a socket.
+func TestTheHintForAnAddressIsNotTheSockets(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	for where, hint := range map[string]string{"198.51.100.2:7940": "leave --address out", "/run/skein.sock": "--socket"} {
+		c := client.NewDial(where, func(context.Context) (net.Conn, error) { return nil, refused })
+		_, err := c.Node(t.Context())
+		var gone *client.Unreachable
+		if !errors.As(err, &gone) || !strings.Contains(gone.Hint(), hint) {
+			t.Errorf("%s: %v, want the hint %q", where, err, hint)
+		}
+	}
+}
+
 // The commit is said before the answer breaks off, and the break is an error: the caller must not take it for success.
 func TestApplyThatBreaksOffIsAnError(t *testing.T) {
 	c := client.New(serve(t, func(w http.ResponseWriter, _ *http.Request) {
