@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/api/client"
 )
 
 func (c *cli) certCommand() *cobra.Command {
@@ -18,7 +19,18 @@ func (c *cli) certCommand() *cobra.Command {
 		Long: `Certificates that frontends show (certificates = ["NAME"]). They are stored in the cluster, their keys encrypted,
 and are on every node at once; what is imported again is in use with the next handshake, without a reload.`,
 	}
-	noun.AddCommand(c.certImportCommand(), c.certListCommand(), c.certShowCommand(), c.certRemoveCommand())
+	ls := listCommandOf(c, "What is stored, for which names, and until when", (*client.Client).Certificates, func(l *api.CertificateList) view {
+		return view{
+			doc: l,
+			draw: func(wide bool) {
+				c.drawList(c.certificateTable(l.Certificates, wide), l.AsOf, "no certificate is stored")
+			},
+			names: func() []string {
+				return names(l.Certificates, func(cs api.CertificateStatus) string { return cs.Name })
+			},
+		}
+	})
+	noun.AddCommand(c.certImportCommand(), ls, c.certShowCommand(), c.certRemoveCommand())
 	return noun
 }
 
@@ -72,31 +84,6 @@ func (c *cli) completeCertImport(cmd *cobra.Command, given []string, word string
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	return c.complete(1, c.certificateNames)(cmd, given, word)
-}
-
-func (c *cli) certListCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "What is stored, for which names, and until when",
-		Args:  args(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := bounded(cmd)
-			defer cancel()
-			l, err := c.node().Certificates(ctx)
-			if err != nil {
-				return err
-			}
-			return c.show(view{
-				doc: l,
-				draw: func(wide bool) {
-					c.drawList(c.certificateTable(l.Certificates, wide), l.AsOf, "no certificate is stored")
-				},
-				names: func() []string {
-					return names(l.Certificates, func(cs api.CertificateStatus) string { return cs.Name })
-				},
-			})
-		},
-	}
 }
 
 func (c *cli) certShowCommand() *cobra.Command {

@@ -7,28 +7,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/api/client"
 )
 
 func (c *cli) nodeCommand() *cobra.Command {
 	noun := &cobra.Command{Use: "node", Short: "Members of the cluster", GroupID: groupObjects}
-	ls := &cobra.Command{
-		Use:   "list",
-		Short: "Who is a member, and how each one is",
-		Args:  args(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := bounded(cmd)
-			defer cancel()
-			l, err := c.node().Nodes(ctx)
-			if err != nil {
-				return err
-			}
-			return c.show(view{
-				doc:   l,
-				draw:  func(wide bool) { c.drawList(c.nodeTable(l.Nodes, wide), l.AsOf, "there is no cluster yet") },
-				names: func() []string { return names(l.Nodes, func(n api.NodeStatus) string { return n.Name }) },
-			})
-		},
-	}
+	ls := listCommandOf(c, "Who is a member, and how each one is", (*client.Client).Nodes, func(l *api.NodeList) view {
+		return view{
+			doc:   l,
+			draw:  func(wide bool) { c.drawList(c.nodeTable(l.Nodes, wide), l.AsOf, "there is no cluster yet") },
+			names: func() []string { return names(l.Nodes, func(n api.NodeStatus) string { return n.Name }) },
+		}
+	})
 	noun.AddCommand(ls, c.nodeShowCommand(), c.nodeDrainCommand(), c.nodeEnableCommand(), c.nodeUpgradeCommand(), c.nodeRemoveCommand())
 	return noun
 }

@@ -1,34 +1,25 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/api/client"
 )
 
 func (c *cli) vipCommand() *cobra.Command {
 	noun := &cobra.Command{Use: "vip", Short: "Virtual addresses", GroupID: groupObjects}
-	ls := &cobra.Command{
-		Use:   "list",
-		Short: "Who holds which address",
-		Args:  args(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, cancel := bounded(cmd)
-			defer cancel()
-			l, err := c.node().VIPs(ctx)
-			if err != nil {
-				return err
-			}
-			return c.show(view{
-				doc:   l,
-				draw:  func(wide bool) { c.drawList(c.vipTable(l.VIPs, wide), l.AsOf, "no virtual address is configured") },
-				names: func() []string { return names(l.VIPs, func(v api.VIPStatus) string { return v.Name }) },
-			})
-		},
-	}
+	ls := listCommandOf(c, "Who holds which address", (*client.Client).VIPs, func(l *api.VIPList) view {
+		return view{
+			doc:   l,
+			draw:  func(wide bool) { c.drawList(c.vipTable(l.VIPs, wide), l.AsOf, "no virtual address is configured") },
+			names: func() []string { return names(l.VIPs, func(v api.VIPStatus) string { return v.Name }) },
+		}
+	})
 	explain := &cobra.Command{
 		Use:               "explain VIP",
 		Short:             "Why each node holds the address or does not",
@@ -81,25 +72,32 @@ func (c *cli) drawExplanation(ex *api.Explanation) {
 
 func (c *cli) backendCommand() *cobra.Command {
 	noun := &cobra.Command{Use: "backend", Short: "Sets of servers", GroupID: groupObjects}
-	noun.AddCommand(&cobra.Command{
+	noun.AddCommand(listCommandOf(c, "Backends, and which of their servers are usable", (*client.Client).Backends, func(l *api.BackendList) view {
+		return view{
+			doc:   l,
+			draw:  func(wide bool) { c.drawList(c.backendTable(l.Backends, wide), l.AsOf, "no backend is configured") },
+			names: func() []string { return names(l.Backends, func(b api.BackendStatus) string { return b.Name }) },
+		}
+	}))
+	return noun
+}
+
+// listCommandOf is "list" of a noun: it asks for all objects, which page shows.
+func listCommandOf[L any](c *cli, short string, ask func(*client.Client, context.Context) (*L, error), page func(*L) view) *cobra.Command {
+	return &cobra.Command{
 		Use:   "list",
-		Short: "Backends, and which of their servers are usable",
+		Short: short,
 		Args:  args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := bounded(cmd)
 			defer cancel()
-			l, err := c.node().Backends(ctx)
+			l, err := ask(c.node(), ctx)
 			if err != nil {
 				return err
 			}
-			return c.show(view{
-				doc:   l,
-				draw:  func(wide bool) { c.drawList(c.backendTable(l.Backends, wide), l.AsOf, "no backend is configured") },
-				names: func() []string { return names(l.Backends, func(b api.BackendStatus) string { return b.Name }) },
-			})
+			return c.show(page(l))
 		},
-	})
-	return noun
+	}
 }
 
 // drawList draws a table, or says that there is nothing to draw, and warns of an answer that may be old.
