@@ -225,7 +225,7 @@ func (m *machine) doubts(now int64) bool { return now >= m.doubtAt() }
 func (m *machine) doubtAt() int64 {
 	p := m.peers[0]
 	at := p.heard + p.detect/2
-	if p.flags&(flagOrphan|flagResigned) != 0 {
+	if p.flags&(flagOrphan|flagResigned|flagSilent) != 0 {
 		at = 0
 	}
 	for i, v := range m.vips {
@@ -290,7 +290,7 @@ func (m *machine) attempt(now int64, i int) {
 		return
 	}
 	p := m.peers[0]
-	left := !p.suspect && p.flags&(flagOrphan|flagResigned) != 0 && v.knownNode == p.id && p.claims[i].flags&entryReleased != 0
+	left := m.leaves(i)
 	lost := p.suspect && !v.entitled
 	if v.held || v.onLink || v.known == (Epoch{}) || !m.couldTake(now, v) || !left && !lost {
 		v.try = attempt{}
@@ -331,6 +331,23 @@ func (m *machine) attempt(now int64, i int) {
 	v.placed, v.entitled, v.beaten, v.lapsed, v.try = v.taken, true, false, false, attempt{}
 	m.learn(v, v.taken.Epoch, m.self, false)
 	m.chatty = true
+}
+
+// leaves is whether the other node is heard and says that it cannot hold VIP i, which is its to hold: its agent has died or hangs, it lost
+// its lease, it is not fit, or its guard has just started. Without a leader, which may be just what is broken there, nobody would place it
+// anew. A guard that has just started grants nothing either, so that a VIP that was placed here meanwhile has to be taken as well.
+func (m *machine) leaves(i int) bool {
+	v, p, c := m.vips[i], m.peers[0], m.peers[0].claims[i].flags
+	ours := v.knownNode == m.self && v.placed.Node == m.name && !v.placed.First && !v.entitled
+	switch {
+	case p.suspect || !p.ever || v.knownNode != p.id && !ours:
+		return false
+	case p.flags&flagSilent != 0: // a life that has not held anything yet; what the one before it left on the link is swept, and its gate shut
+		return c&(entryHeld|entryWant) == 0
+	case ours:
+		return false // it grants
+	}
+	return (p.flags&(flagOrphan|flagResigned) != 0 || p.flags&flagFit == 0) && c&entryReleased != 0
 }
 
 // save has the generation written. What else may be taken in the same breath shall not wait for a write of its own.

@@ -292,6 +292,30 @@ func TestPairTakesWhatTheOtherHasLeft(t *testing.T) {
 	}
 }
 
+// The holder is heard, and cannot hold: it is not fit, say since its disk is broken, or its guard has just been started anew and is silent.
+// Nobody may be there who could place the VIP; the other one takes it.
+func TestPairTakesWhatTheOtherCannotHold(t *testing.T) {
+	for name, harm := range map[string]func(n *simNode){
+		"not fit": func(n *simNode) {
+			n.m.local(n.now(), true, false, "its disk is broken")
+			n.act()
+		},
+		"a new guard": func(n *simNode) { n.boot() },
+		"a new guard, and the leader places it anew at once": func(n *simNode) {
+			n.boot()
+			n.w.place(0, 1, 2)
+		},
+	} {
+		for _, available := range []bool{false, true} {
+			w := pairPlaced(t, 6, available)
+			harm(w.nodes[0])
+			if took := w.until(int64(time.Second), func() bool { return w.nodes[1].answers(0) }); took > 250*ms {
+				t.Errorf("%s, available %v: taken after %d ms", name, available, took/ms)
+			}
+		}
+	}
+}
+
 // A node that boots alone asks the network in full; one that has the VIP is not disturbed.
 func TestPairNodeThatBootsAlone(t *testing.T) {
 	w := pairPlaced(t, 5, false)
