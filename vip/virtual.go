@@ -27,6 +27,7 @@ type Edge interface {
 // VirtualOptions are what a Virtual guard is made with.
 type VirtualOptions struct {
 	Edge     Edge
+	Pair     PairEdge             // nil: it is never one of a pair, and asks the segment nothing
 	Boot     func() uint64        // tells one life of the guard from another
 	RealTime bool                 // as if it ran as SCHED_FIFO
 	Late     func() time.Duration // how late it wakes each time; nil: never
@@ -41,6 +42,7 @@ type Virtual struct {
 	mu sync.Mutex
 	// mu guards the following.
 	inbox   [][]byte
+	heard   []func()      // from the segment, the tie-break and the disk, see PairEdge
 	agent   *VirtualAgent // nil: none
 	died    *VirtualAgent // its death was not noticed yet
 	paused  bool
@@ -53,6 +55,7 @@ type Virtual struct {
 	msg, in  message
 	wire     []byte
 	setup    *Setup
+	pair     virtualPair
 	setupN   uint64
 	served   *VirtualAgent
 	reportAt int64
@@ -243,8 +246,8 @@ func (v *Virtual) Run(ctx context.Context) {
 			}
 			v.mu.Lock()
 		}
-		crashed, quit, inbox, agent, died := v.crashed, v.quit, v.inbox, v.agent, v.died
-		v.crashed, v.quit, v.inbox, v.died = false, nil, nil, nil
+		crashed, quit, inbox, heard, agent, died := v.crashed, v.quit, v.inbox, v.heard, v.agent, v.died
+		v.crashed, v.quit, v.inbox, v.heard, v.died = false, nil, nil, nil, nil
 		var setup *Setup
 		var saying fit
 		var setupN uint64
@@ -282,6 +285,9 @@ func (v *Virtual) Run(ctx context.Context) {
 				v.m.former.answer(v.now(), b, v.wire, v.tell)
 			}
 		}
+		for _, f := range heard {
+			f()
+		}
 		v.serve(agent, died, setup, setupN, saying, stopped)
 		for i, vip := range v.m.vips {
 			if e, ok := drained[vip.name]; ok {
@@ -303,7 +309,7 @@ func (v *Virtual) tell(to netip.AddrPort, b []byte) { v.opts.Edge.Send(to, slice
 // boot starts a life that knows nothing.
 func (v *Virtual) boot() {
 	v.m = newMachine(v.now(), v.opts.Boot(), v.opts.RealTime)
-	v.codec, v.setup, v.setupN, v.served, v.dog, v.dirty = nil, nil, 0, nil, watchdog{}, true
+	v.codec, v.setup, v.setupN, v.served, v.dog, v.dirty, v.pair = nil, nil, 0, nil, watchdog{}, true, virtualPair{}
 }
 
 // restart is the time without a guard after a crash. It is false when ctx ended.
@@ -323,7 +329,7 @@ func (v *Virtual) restart(ctx context.Context) bool {
 		return false
 	}
 	v.mu.Lock()
-	v.inbox = nil // of a socket that is closed
+	v.inbox, v.heard = nil, nil // of sockets that are closed
 	v.mu.Unlock()
 	v.boot()
 	return true
@@ -374,8 +380,12 @@ func (v *Virtual) configure(now int64, s *Setup) {
 		v.codec = newCodec(s.ClusterID, s.Keys)
 	}
 	v.setup = s
-	v.m.configure(now, s)
+	v.m.configure(now, v.resolvePair(s))
 	for i := range v.m.vips {
+		if v.opts.Pair != nil {
+			v.m.mac = v.opts.Pair.MAC()
+			v.m.vips[i].mac = v.m.mac
+		}
 		v.m.link(now, i, true, "")
 	}
 }
@@ -403,6 +413,8 @@ func (v *Virtual) act() {
 			}
 		case actReport:
 			v.dirty = true
+		default:
+			v.actPair(a)
 		}
 	}
 	v.m.out = v.m.out[:0]
@@ -438,6 +450,9 @@ func (v *Virtual) report(now int64, stopped bool) {
 	}
 	w := v.m.status(now)
 	w.Connected, w.Gate = true, "nftables"
+	for k := 0; w.Pair != nil && k < min(len(w.Pair.Tiebreak), len(v.pair.ties)); k++ {
+		w.Pair.Tiebreak[k].Addr = v.pair.ties[k].String()
+	}
 	s := w.state(time.Now())
 	v.mu.Lock()
 	gone := v.served.gone

@@ -81,6 +81,7 @@ func (w *World) reachable() {
 		}
 		w.mu.Unlock()
 	}
+	w.pair.look()
 }
 
 // dice makes draws from the world's dice safe for other goroutines.

@@ -6,7 +6,7 @@ import (
 )
 
 // link is a VIP in a host's kernel: it answers while the address is there and the gate is open.
-type link struct{ until, gate time.Time }
+type link struct{ since, until, gate time.Time }
 
 // longestLease bounds every lease and every life of an open gate: vip.maxPromise.
 const longestLease = time.Second
@@ -21,6 +21,7 @@ func (n *Node) Put(name string, life time.Duration) {
 	if now := time.Now(); !l.until.After(now) {
 		n.w.takes[name]++
 		n.w.Logf("%s takes %s", n.Name, name)
+		l.since = now
 	}
 	l.until = time.Now().Add(life)
 	n.w.judge(n, name)
@@ -58,6 +59,10 @@ func (n *Node) answers(name string) bool {
 // judge is called with w.mu held whenever a node begins or goes on to answer.
 func (w *World) judge(n *Node, name string) {
 	if !n.answers(name) || w.split {
+		return
+	}
+	if w.pair != nil && !w.pair.over {
+		w.pair.judge(n, name)
 		return
 	}
 	for _, o := range w.Nodes {

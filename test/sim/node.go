@@ -125,10 +125,11 @@ func (n *Node) bootSlowly(d time.Duration) {
 func (n *Node) startGuard() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.guard, n.kill, n.dead = vip.NewVirtual(vip.VirtualOptions{
-		Edge: n, Boot: dice(n.w, func(r *rand.Rand) uint64 { return r.Uint64() }), RealTime: true,
+		Edge: n, Pair: n.w.pair.edge(n), Boot: dice(n.w, func(r *rand.Rand) uint64 { return r.Uint64() }), RealTime: true,
 		Late: dice(n.w, func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(100 * time.Microsecond))) }),
 	}), cancel, make(chan struct{})
 	g, dead := n.guard, n.dead
+	n.w.pair.runs(n, g)
 	n.w.net.bind(n.heartbeats(), func(b []byte, _ netip.AddrPort) { g.Heartbeat(b) })
 	go func() {
 		defer close(dead)

@@ -41,6 +41,7 @@ var vips = []string{"public", "inside"}
 // Clients do what operators and visitors do, and remember what they were promised.
 type Clients struct {
 	w       *World
+	conf    string // what they apply, with small changes
 	wg      sync.WaitGroup
 	history history
 
@@ -58,7 +59,7 @@ type Clients struct {
 
 func newClients(w *World) *Clients {
 	return &Clients{
-		w: w, texts: map[uint64]string{}, refused: map[string]string{}, weights: map[string][]int{}, never: map[string][]int{},
+		w: w, conf: edge, texts: map[uint64]string{}, refused: map[string]string{}, weights: map[string][]int{}, never: map[string][]int{},
 		learned: map[sticky.Key]uint64{}, busy: map[string]bool{},
 	}
 }
@@ -125,7 +126,7 @@ func (c *Clients) Apply(n *Node, text string) error {
 
 // Change applies another text with the same meaning through a node, in the background.
 func (c *Clients) Change(n *Node) {
-	text := fmt.Sprintf("# change %d\n%s", c.next(), edge)
+	text := fmt.Sprintf("# change %d\n%s", c.next(), c.conf)
 	c.wg.Go(func() {
 		if err := c.Apply(n, text); err != nil {
 			c.w.Logf("client: no change through %s: %v", n.Name, err)
@@ -267,7 +268,7 @@ func (c *Clients) Reload(n *Node) {
 		before[v], holder[v] = c.w.Takes(v), c.w.Holder(v)
 	}
 	extra := fmt.Sprintf("  server \"s3\" { address = \"198.51.100.3:%d\" }", 9000+c.next())
-	if err := c.Apply(n, strings.Replace(edge, `  server "s3" { address = "198.51.100.3:8080" }`, extra, 1)); err != nil {
+	if err := c.Apply(n, strings.Replace(c.conf, `  server "s3" { address = "198.51.100.3:8080" }`, extra, 1)); err != nil {
 		c.w.Fatalf("change servers through %s: %v", n.Name, err)
 	}
 	for range 50 {
@@ -283,7 +284,7 @@ func (c *Clients) Reload(n *Node) {
 // place waits until both addresses are held, the first time.
 func (c *Clients) start() {
 	c.w.tb.Helper()
-	if err := c.Apply(c.w.Nodes[0], edge); err != nil {
+	if err := c.Apply(c.w.Nodes[0], c.conf); err != nil {
 		c.w.Fatalf("first configuration: %v", err)
 	}
 	c.w.Settled(15 * time.Second)

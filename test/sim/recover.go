@@ -26,7 +26,7 @@ func (n *Node) recover(keep ...string) {
 	if err := r.Check(r.Ask(context.Background()), keep, nil); err != nil {
 		n.w.Fatalf("%s: recover: %v", n.Name, err)
 	}
-	if err := r.Recover(keep, 0); err != nil {
+	if err := r.Recover(keep, n.w.pair.generation(n)); err != nil {
 		n.w.Fatalf("%s: recover: %v", n.Name, err)
 	}
 	if err := r.Close(); err != nil {

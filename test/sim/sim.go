@@ -29,7 +29,8 @@ type World struct {
 	Nodes []*Node
 	start time.Time
 	trace trace
-	level int // of new hosts
+	level int   // of new hosts
+	pair  *pair // nil: a majority decides
 
 	mu sync.Mutex
 	// mu guards the following, and the links of all nodes.
@@ -44,14 +45,26 @@ func New(tb testing.TB, seed uint64, size int) *World { return NewAt(tb, seed, s
 
 // NewAt makes a cluster of a version that applies commands up to that level; 0: this version.
 func NewAt(tb testing.TB, seed uint64, size, level int) *World {
+	w := empty(tb, seed, level)
+	w.found(size)
+	return w
+}
+
+// empty is a world without hosts.
+func empty(tb testing.TB, seed uint64, level int) *World {
 	w := &World{
 		tb: tb, seed: seed, rng: rand.New(rand.NewPCG(seed, 2)), net: newNetwork(seed), start: time.Now(),
 		takes: map[string]int{}, voters: map[string]bool{}, level: level,
 	}
 	w.trace.start = w.start
+	return w
+}
+
+// found makes the cluster.
+func (w *World) found(size int) {
 	first := w.host("lb1", config.Balancer)
 	if _, err := cluster.Found(first.newcomer()); err != nil {
-		tb.Fatalf("found the cluster: %v", err)
+		w.tb.Fatalf("found the cluster: %v", err)
 	}
 	first.boot()
 	w.Until("the founder leads", 5*time.Second, func() bool { return first.report().Raft.State == "leader" && first.view().Founded() })
@@ -60,7 +73,6 @@ func NewAt(tb testing.TB, seed uint64, size, level int) *World {
 	}
 	w.Until("all members vote", 20*time.Second, func() bool { return size < 3 || len(first.report().Raft.Voters) == size })
 	w.votes()
-	return w
 }
 
 // Close stops everything, prints the trace if the test failed, and must be called inside the bubble.

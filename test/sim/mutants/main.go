@@ -1,5 +1,5 @@
 // Command mutants breaks the guard's rules on purpose, one at a time in a copy that nobody else sees, and shows that the seeded schedules of
-// vip, those of three and five nodes or those of a pair, find each break. A rule whose break is not found is not tested.
+// vip, those of three and five nodes or those of a pair, or those of test/sim for two whole hosts, find each break. A rule whose break is not found is not tested.
 //
 // It changes no file of the tree: the compiler gets the broken source as an overlay.
 package main
@@ -25,6 +25,7 @@ type mutant struct {
 	old  string
 	new  string
 	pair bool // the schedules of pairs find it
+	host bool // those of pairs as whole hosts do, see test/sim
 
 	Found bool   `json:"found"`
 	After int    `json:"after_schedules,omitempty"`
@@ -104,6 +105,18 @@ var mutants = []*mutant{
 		Name: "pair: who yielded asks in full for good", file: "vip/grant.go", pair: true,
 		old: "v.beaten = false // who is right is known now", new: "",
 	},
+	{
+		Name: "pair of hosts: what was taken does not come into the log", file: "internal/node/couple_pair.go", host: true,
+		old: "if by := e.Compare(p.Epoch); by > 0 ||", new: "if by := e.Compare(p.Epoch); by > 1 ||",
+	},
+	{
+		Name: "pair of hosts: the guard is not told that they are a pair", file: "internal/node/couple_pair.go", host: true,
+		old: "if v.Config == nil || v.Config.Pair == nil || !v.Pair() {", new: "if v.Config == nil || true {",
+	},
+	{
+		Name: "pair of hosts: whoever is apart keeps what it has", file: "vip/pair.go", host: true,
+		old: "return a[d.asks-(d.asks/2+1)]", new: "return 1<<63 - 1",
+	},
 }
 
 func main() {
@@ -117,7 +130,13 @@ func main() {
 	}
 }
 
-var found = regexp.MustCompile(`seed \d+, after (\d+) schedules: ([^\n]*)`)
+var (
+	found      = regexp.MustCompile(`seed \d+, after (\d+) schedules: ([^\n]*)`)
+	foundHosts = regexp.MustCompile(`TestPairsHoldUnderRandomTrouble/seed_(\d+)[^\n]*\n\s*\S+_?\w*\.go:\d+: at [^\n:]*: ([^\n]*)`)
+)
+
+// hostRuns is in how many schedules of whole hosts a break must be found: each takes about a second.
+const hostRuns = 60
 
 func run(runs int, out, only string) error {
 	mutants := slices.DeleteFunc(slices.Clone(mutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
@@ -182,11 +201,14 @@ func (m *mutant) look(dir string, runs int) error {
 	if err := os.WriteFile(file, overlay, 0o644); err != nil {
 		return err
 	}
-	test := "-run=^TestSchedules$"
+	test, found := []string{"-run=^TestSchedules$", "./vip", "-vip.runs", strconv.Itoa(runs)}, found
 	if m.pair {
-		test = "-run=^TestPairSchedules$"
+		test[0] = "-run=^TestPairSchedules$"
 	}
-	said, err := exec.Command("go", "test", "-overlay", file, "-count=1", "-timeout=20m", test, "./vip", "-vip.runs", strconv.Itoa(runs)).CombinedOutput()
+	if m.host {
+		test, found = []string{"-run=^TestPairsHoldUnderRandomTrouble$", "-failfast", "./test/sim", "-sim.pairs", strconv.Itoa(min(runs, hostRuns))}, foundHosts
+	}
+	said, err := exec.Command("go", append([]string{"test", "-overlay", file, "-count=1", "-timeout=20m"}, test...)...).CombinedOutput()
 	if err == nil {
 		return nil
 	}
