@@ -18,7 +18,9 @@ func goldenMessages() map[string]*message {
 	alone := &message{format: 2, reads: Formats{2, 2}, from: idOf("n1"), to: idOf("n2"), boot: 1, seq: 1, interval: 20 * ms, promise: 60 * ms, profile: 1}
 	mute := sampleMessage()
 	mute.reads = Formats{}
-	return map[string]*message{"format2_alone": alone, "format2_full": sampleMessage(), "format2_reads_not_said": mute}
+	both := sampleMessage()
+	both.reads = Formats{Oldest: 2, Newest: 3}
+	return map[string]*message{"format2_reads_3_too": both, "format2_alone": alone, "format2_full": sampleMessage(), "format2_reads_not_said": mute}
 }
 
 // What a guard has once sent is read by the next version, and written to it: the datagrams are kept. -rewrite adds one, and changes none.

@@ -256,3 +256,23 @@ func TestAddressesAsOperatorsTypeThem(t *testing.T) {
 		}
 	}
 }
+
+// What another version says of itself in gossip: more than is known here, less, or in another shape, which says nothing.
+func TestASummaryOfAnotherVersion(t *testing.T) {
+	for _, c := range []struct {
+		meta    string
+		level   int
+		version string
+	}{
+		{`{"level":3,"version":"9","colour":{"red":1},"runs":7}`, 3, "9"},
+		{`{"version":"0.1"}`, 0, "0.1"},
+		{`{}`, 0, ""},
+		{`{"level":"three","version":"9"}`, 0, ""},
+		{`{"level":3,"vers`, 0, ""},
+		{``, 0, ""},
+	} {
+		if s := readSummary([]byte(c.meta)); s.Level != c.level || s.Version != c.version {
+			t.Errorf("%s: %+v, want level %d of %q", c.meta, s, c.level, c.version)
+		}
+	}
+}
