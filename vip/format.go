@@ -14,7 +14,8 @@ import (
 //   - Everything else is a new format, and the version before it is read on: a guard reads two. To each peer it writes the newest that
 //     both read.
 //
-// For ever, in every format: the bytes 0 and 1, from, to, what the sender reads, a head of at least wireHead, the tag; format 200 is a
+// For ever, in every version: who is not heard gets the oldest (were it the newest to one of two, they might never meet). For ever, in
+// every format: the bytes 0 and 1, from, to, what the sender reads, a head of at least wireHead, the tag; format 200 is a
 // notice. So that even whoever is too far away can be named.
 const (
 	formatOldest = 2

@@ -254,6 +254,31 @@ func TestGuardsWithACommonFormatHearEachOther(t *testing.T) {
 	}
 }
 
+// The rule by itself: two versions meet only if both keep to it.
+func TestWhoIsNotHeardIsWrittenToInTheOldest(t *testing.T) {
+	m := newMachine(1, 1, true)
+	m.reads = Formats{3, 4}
+	for _, c := range []struct {
+		name     string
+		p        peer
+		greeting bool
+		want     byte
+	}{
+		{"never heard", peer{reads: Formats{3, 4}}, false, 3},
+		{"heard, a neighbour before", peer{ever: true, reads: Formats{2, 3}}, false, 3},
+		{"heard, the same", peer{ever: true, reads: Formats{3, 4}}, false, 4},
+		{"heard, a neighbour behind", peer{ever: true, reads: Formats{4, 5}}, false, 4},
+		{"not heard any more", peer{ever: true, suspect: true, reads: Formats{4, 5}}, false, 3},
+		{"a new life, of an older version", peer{ever: true, reads: Formats{4, 5}, newReads: Formats{2, 3}}, true, 3},
+		{"a new life, of a newer version", peer{suspect: true, reads: Formats{2, 3}, newReads: Formats{4, 5}}, true, 4},
+		{"heard once, too old by what it says", peer{ever: true, reads: Formats{1, 1}}, false, 3},
+	} {
+		if got := m.formatFor(&c.p, c.greeting); got != c.want {
+			t.Errorf("%s: format %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 // A recorded heartbeat of a former version says nothing of a guard that is heard.
 func TestARecordingMakesNobodyTooOld(t *testing.T) {
 	w := newFormatScript(t, 1, Formats{4, 5}).w
