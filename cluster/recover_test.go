@@ -47,6 +47,7 @@ func TestASurvivorGoesOnWithoutTheMajority(t *testing.T) {
 	}
 	a.machine = a.opt.Machine.(*state.Machine) // options made another
 	ca := a.machine.Views().Get().CA
+	before := a.Leadership().Get().Term
 	b.kill()
 	c.kill()
 	a.stop()
@@ -57,6 +58,9 @@ func TestASurvivorGoesOnWithoutTheMajority(t *testing.T) {
 	}
 	if r.Known > r.Last() || r.Known == 0 {
 		t.Errorf("%d entries are known to be committed of %d", r.Known, r.Last())
+	}
+	if err := r.Recover([]string{"b", "c"}, 0); err == nil || !strings.Contains(err.Error(), "without a itself") {
+		t.Errorf("recover the others and not itself: %v", err)
 	}
 	last := r.Last()
 	if err := r.Close(); err != nil { // the operator has thought better of it
@@ -78,6 +82,9 @@ func TestASurvivorGoesOnWithoutTheMajority(t *testing.T) {
 	c.start()
 	leaderOf(t, b, c) // they know nothing yet: telling them is the guards' part
 	term := a.Leadership().Get().Term
+	if term <= before {
+		t.Errorf("a leads in term %d, and term %d was seen before it was recovered", term, before)
+	}
 	if _, err := b.askOnce(soon(t), "a", frameIndex, nil); err == nil {
 		t.Error("a talks to b")
 	}

@@ -1,5 +1,6 @@
-// Command mutants breaks the guard's rules on purpose, one at a time in a copy that nobody else sees, and shows that the seeded schedules of
-// vip, those of three and five nodes or those of a pair, or those of test/sim for two whole hosts, find each break. A rule whose break is not found is not tested.
+// Command mutants breaks rules on purpose, one at a time in a copy that nobody else sees, and shows that each break is found: the guard's
+// by the seeded schedules of vip, those of three and five nodes or those of a pair, or those of test/sim for two whole hosts; a recovery's by
+// the tests of it. A rule whose break is not found is not tested.
 //
 // It changes no file of the tree: the compiler gets the broken source as an overlay.
 package main
@@ -24,8 +25,9 @@ type mutant struct {
 	file string
 	old  string
 	new  string
-	pair bool // the schedules of pairs find it
-	host bool // those of pairs as whole hosts do, see test/sim
+	pair bool     // the schedules of pairs find it
+	host bool     // those of pairs as whole hosts do, see test/sim
+	in   []string // not schedules, but the tests of a recovery, in the first of these packages that finds it
 
 	Found bool   `json:"found"`
 	After int    `json:"after_schedules,omitempty"`
@@ -139,7 +141,7 @@ var (
 const hostRuns = 60
 
 func run(runs int, out, only string) error {
-	mutants := slices.DeleteFunc(slices.Clone(mutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
+	mutants := slices.DeleteFunc(slices.Concat(mutants, recoverMutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
 
 	dir, err := os.MkdirTemp("", "skein-mutants-")
 	if err != nil {
@@ -153,9 +155,15 @@ func run(runs int, out, only string) error {
 		if err := m.look(dir, runs); err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
-		if fmt.Fprintln(os.Stderr, m.After); m.Found {
+		switch fmt.Fprintln(os.Stderr, m.After, m.By); {
+		case m.Found && m.in != nil:
+			fmt.Fprintf(w, "%s\tfound by a test\t%s\n", m.Name, m.By)
+		case m.Found:
 			fmt.Fprintf(w, "%s\tfound after %d schedules\t%s\n", m.Name, m.After, m.By)
-		} else {
+		case m.in != nil:
+			missed++
+			fmt.Fprintf(w, "%s\tNOT FOUND in %s\n", m.Name, strings.Join(m.in, ", "))
+		default:
 			missed++
 			fmt.Fprintf(w, "%s\tNOT FOUND in %d schedules\n", m.Name, runs)
 		}
@@ -200,6 +208,9 @@ func (m *mutant) look(dir string, runs int) error {
 	file := filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(file, overlay, 0o644); err != nil {
 		return err
+	}
+	if m.in != nil {
+		return m.lookIn(file)
 	}
 	test, found := []string{"-run=^TestSchedules$", "./vip", "-vip.runs", strconv.Itoa(runs)}, found
 	if m.pair {
