@@ -28,7 +28,7 @@ func TestPairsHoldUnderRandomTrouble(t *testing.T) {
 		runs = *pairRuns
 	}
 	var virtual, slowest time.Duration
-	promises, races, deaths := 0, 0, 0
+	promises, races, deaths, slow := 0, 0, 0, 0
 	for i := range runs {
 		seed := uint64(i + 1)
 		if *simSeed != 0 {
@@ -58,15 +58,18 @@ func TestPairsHoldUnderRandomTrouble(t *testing.T) {
 			inPair(t, seed, head, func(w *World, c *Clients) {
 				trouble := &PairTrouble{Trouble: Trouble{w: w, c: c}}
 				play(w.pair.mode.String(), w, c, trouble.Run, trouble.End)
-				races, deaths = races+len(w.pair.races), deaths+trouble.deaths
+				races, deaths, slow = races+len(w.pair.races), deaths+trouble.deaths, slow+trouble.slow
 			})
 		})
 	}
-	t.Logf("%d deaths out of a peace, %d races", deaths, races)
+	t.Logf("%d deaths out of a peace, %d of them slower than as a rule; %d races", deaths, slow, races)
+	if slow > 1+deaths/20 {
+		t.Errorf("%d of %d survivors took longer than they do as a rule", slow, deaths)
+	}
 	if *pairOut != "" && !t.Failed() {
 		b, err := json.MarshalIndent(map[string]any{
 			"schedules": runs, "first_seed": 1, "virtual_minutes": virtual.Minutes(), "promises_kept": promises, "slowest_recovery_s": slowest.Seconds(),
-			"deaths_out_of_peace": deaths, "races": races, "violations": 0,
+			"deaths_out_of_peace": deaths, "slower_than_as_a_rule": slow, "races": races, "violations": 0,
 		}, "", "  ")
 		if err == nil {
 			err = os.WriteFile(*pairOut, append(b, '\n'), 0o644)
