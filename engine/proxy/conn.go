@@ -69,7 +69,8 @@ func (c *conn) recv(b []byte) (int, ioState) {
 // write sends b, and keeps what does not fit. It returns ioOK or ioError.
 func (w *Worker) write(c *conn, b []byte) ioState { return w.send(c, b, false) }
 
-// send is write; more says that more follows in a moment, so that the kernel need not send a segment for b alone.
+// send is write; more says that more follows in a moment, the end of the stream perhaps, so that the kernel need not send a segment for b
+// alone.
 func (w *Worker) send(c *conn, b []byte, more bool) ioState {
 	if c.tls != nil {
 		return w.seal(c, b, more)
@@ -139,6 +140,9 @@ func (w *Worker) release(c *conn, reset bool) {
 			w.farewell(c)
 		}
 		w.loop.Forget(c.fd)
+		if c.held { // to close would lose it, if the peer has said something that was not read
+			loop.CloseWrite(c.fd)
+		}
 		loop.Close(c.fd)
 	}
 	if c.pend != nil {

@@ -25,6 +25,7 @@ type flow struct {
 	over     bool // src has sent more than rest: next is the first byte of it
 	next     byte
 	more     bool // the last splice took all that it asked for: src has probably more
+	last     bool // dst's stream ends with the flow
 	moved    int64
 }
 
@@ -54,7 +55,7 @@ func (w *Worker) pump(f *flow) outcome {
 			return flowWrite
 		}
 		if f.pipe != nil && f.pipe.Held > 0 {
-			more := f.rest > 0 && f.more
+			more := f.rest > 0 && f.more || f.ends(f.rest)
 			f.dst.held = more
 			switch _, e := f.pipe.Flush(f.dst.fd, more); {
 			case e == syscall.EAGAIN:
@@ -159,7 +160,13 @@ func (f *flow) copy(w *Worker) (int, ioState) {
 	if n >= spliceFrom && f.src.plain() && f.dst.plain() && (f.rest < 0 || f.rest-int64(n) >= spliceFrom) {
 		f.bulk = true
 	}
-	return n, w.write(f.dst, b[:n])
+	return n, w.send(f.dst, b[:n], f.ends(f.rest-int64(n)))
+}
+
+// ends says that behind what was read, with rest to come, there is the end of dst's stream, with more before it or not: it goes with the
+// last bytes. A source without a length that is known to have ended is read until it says so; it never says "nothing for now".
+func (f *flow) ends(rest int64) bool {
+	return rest < 0 && f.src.ended || rest == 0 && f.last
 }
 
 // stop gives the pipe back.

@@ -123,8 +123,8 @@ func (c *client) answer(status int, out []byte) {
 	c.x.answered = true
 	c.countStatus(status, false)
 	w.sent(c, len(out))
-	c.conclude() // before the client can have it: whoever has seen the answer finds it counted
-	if w.write(&c.conn, out) != ioOK {
+	c.conclude()                                   // before the client can have it: whoever has seen the answer finds it counted
+	if w.send(&c.conn, out, c.x.closing) != ioOK { // the end of the connection goes with the answer
 		c.gone()
 		return
 	}

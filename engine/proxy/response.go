@@ -202,7 +202,8 @@ func (s *server) respond(have []byte) {
 	x.rec.answered = w.loop.Now()
 	c.countStatus(p.Status, true)
 	w.sent(c, len(out))
-	if w.send(&c.conn, out, rest > 0) != ioOK { // most servers send a head and its body one after the other
+	// Most servers send a head and its body one after the other; and the end of the connection goes with the last bytes.
+	if w.send(&c.conn, out, rest > 0 || x.closing && (done || rest < 0 && s.ended)) != ioOK {
 		c.gone()
 		return
 	}
@@ -213,6 +214,7 @@ func (s *server) respond(have []byte) {
 	s.state = serverBody
 	if s.body != h1.Chunked {
 		c.down.start(&s.conn, &c.conn, rest)
+		c.down.last = x.closing
 	}
 	s.readBody()
 }
@@ -266,7 +268,7 @@ func (s *server) readChunks() {
 			return
 		}
 		w.sent(c, len(out))
-		if len(out) > 0 && w.write(&c.conn, out) != ioOK {
+		if len(out) > 0 && w.send(&c.conn, out, s.chunks.Done() && c.x.closing) != ioOK {
 			c.gone()
 			return
 		}

@@ -124,7 +124,7 @@ func (w *Worker) take() []byte {
 func (w *Worker) closeWrite(c *conn) {
 	if c.tls != nil {
 		c.tls.CloseWrite()
-		if b := w.take(); len(b) > 0 && w.transmit(c, b, false) != ioOK || c.full {
+		if b := w.take(); len(b) > 0 && w.transmit(c, b, true) != ioOK || c.full {
 			return // the end of TCP's stream must not overtake what is kept; TLS's word is enough
 		}
 	}
@@ -138,7 +138,8 @@ func (w *Worker) farewell(c *conn) {
 	}
 	c.tls.CloseWrite()
 	if b := w.take(); len(b) > 0 {
-		_, _ = loop.Send(c.fd, b, false)
+		_, _ = loop.Send(c.fd, b, true)
+		c.held = true
 	}
 }
 

@@ -98,7 +98,9 @@ func (c *client) half(f *flow, src, dst plan.Failure) halfState {
 	switch c.w.pump(f) {
 	case flowDone:
 		f.closed = true
-		c.w.closeWrite(f.dst)
+		if !c.up.closed || !c.down.closed { // else both are about to be closed
+			c.w.closeWrite(f.dst)
+		}
 		return halfClosed
 	case flowYield:
 		c.w.again(c)
