@@ -65,6 +65,7 @@ type entry struct {
 	mac   [6]byte // under which the sender holds it, or would
 }
 
+// entryFlags are all taken: what comes next belongs into the tail (format.go).
 type entryFlags uint8
 
 const (
@@ -76,6 +77,4 @@ const (
 	entryParked                          // the sender has moved it away and serves what it had established
 	entryUnable                          // it cannot hold it: its interface is missing or down, or the kernel does not take the address
 	entryActive                          // it is the active router of the VIP's VRRP group, or was and passes that on
-
-	entryKnown = entryActive | (entryActive - 1)
 )

@@ -143,7 +143,7 @@ func (c *codec) unpack(b []byte, m *message) string {
 	for i := range m.entries[:nentries] {
 		m.entries[i] = entry{
 			vip: vipID(be.Uint64(b)), epoch: Epoch{be.Uint64(b[8:]), be.Uint64(b[16:])}, node: nodeID(be.Uint64(b[24:])),
-			flags: entryFlags(b[32]) & entryKnown, mac: [6]byte(b[33:]),
+			flags: entryFlags(b[32]), mac: [6]byte(b[33:]),
 		}
 		b = b[wireEntry:]
 	}
