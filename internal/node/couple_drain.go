@@ -35,6 +35,7 @@ const (
 // counts them; the guard, when nothing is left.
 func (n *Node) coupleDrain(ctx context.Context) {
 	var reset map[string]vip.Epoch // what was reset after a loss, by VIP
+	elsewhere := map[string]bool{} // VIPs that others have, with nothing left of them here
 	var before []flow              // the connections of the step before
 	for {
 		seen, saw := n.guard.State().Watch()
@@ -62,6 +63,9 @@ func (n *Node) coupleDrain(ctx context.Context) {
 				n.guard.Drained(name, p.Epoch)
 			}
 		}
+		for _, name := range lost(view, seen, elsewhere) {
+			n.reset(name, addrsOf(view, name), "another node has had the address since")
+		}
 		step := time.NewTimer(max(drainStep, drainShare*time.Since(begin)))
 		for waiting := true; waiting; {
 			select {
@@ -79,6 +83,28 @@ func (n *Node) coupleDrain(ctx context.Context) {
 		}
 		step.Stop()
 	}
+}
+
+// lost returns the VIPs that another node has by now while this one neither has nor serves them, each once: they are noted in elsewhere. What is
+// left of them on this host is of the time before a lease that ended. The new holder has made its clients connect anew, and one that did so by
+// the same port must not find its old connection here when the address comes back.
+func lost(view *state.View, seen vip.State, elsewhere map[string]bool) (names []string) {
+	if view.Config == nil {
+		return nil
+	}
+	for _, c := range view.Config.VIPs {
+		if serves(c.Name, seen.Held, seen.Parked) {
+			delete(elsewhere, c.Name)
+			continue
+		}
+		for _, p := range seen.Peers {
+			if !elsewhere[c.Name] && slices.Contains(p.Held, c.Name) {
+				elsewhere[c.Name] = true
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return names
 }
 
 // sameParked reports whether the same VIPs are held and parked in a and b.
