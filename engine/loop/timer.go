@@ -57,9 +57,6 @@ func (l *Loop) StopTimer(t *Timer) { t.at = 0 }
 // Set says whether the timer is going to fire.
 func (t *Timer) Set() bool { return t.at != 0 }
 
-// Due says at what time the timer is going to fire.
-func (t *Timer) Due() int64 { return t.at }
-
 func ceilTick(at int64) int64 { return (at + 1<<tickShift - 1) >> tickShift }
 
 func (w *wheel) link(t *Timer) {

@@ -4,19 +4,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
 
 // Connections that a node had before it lost an address are ended when another one has it: once, and not those that it still serves.
 func TestWhatIsLeftOfALostAddressIsEndedOnce(t *testing.T) {
-	c, diags := config.Parse("edge.hcl", []byte("vip \"v\" { address = \"198.18.1.10/24\" }\n"+
-		"frontend \"f\" {\n  vip = \"v\"\n  tcp = 80\n  backend = \"b\"\n}\nbackend \"b\" {\n  server \"s\" { address = \"198.18.2.1:80\" }\n}\n"))
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	view := &state.View{Config: c}
+	view := &state.View{Config: oneVIP(t)}
 	elsewhere := map[string]bool{}
 	for i, x := range []struct{ self, other, want string }{
 		{"", "", ""},           // nobody has it

@@ -10,13 +10,20 @@ import (
 	"github.com/skeinlb/skein/vip"
 )
 
-// Who hands what is not its own to whom, as lb2 sees it, for a ring in the order in which the nodes first held the address.
-func TestEachNodeHandsOnToTheOneBeforeItThatStillHasConnections(t *testing.T) {
+// oneVIP is a configuration with a VIP "v".
+func oneVIP(t *testing.T) *config.Config {
+	t.Helper()
 	c, diags := config.Parse("edge.hcl", []byte("vip \"v\" { address = \"198.18.1.10/24\" }\n"+
 		"frontend \"f\" {\n  vip = \"v\"\n  tcp = 80\n  backend = \"b\"\n}\nbackend \"b\" {\n  server \"s\" { address = \"198.18.2.1:80\" }\n}\n"))
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
+	return c
+}
+
+// Who hands what is not its own to whom, as lb2 sees it, for a ring in the order in which the nodes first held the address.
+func TestEachNodeHandsOnToTheOneBeforeItThatStillHasConnections(t *testing.T) {
+	c := oneVIP(t)
 	for _, x := range []struct {
 		ring   string // oldest first
 		node   string // where the VIP is placed

@@ -16,8 +16,8 @@ var (
 	pairOut  = flag.String("sim.pairresults", "", "file to write what was played of pairs to")
 )
 
-// Whatever happens to two hosts, an address is answered for by two of them only where docs/two-hosts.md says so; whoever is well and out of a
-// peace loses the other one serves within what is promised; and once everything is repaired each address is held by one, both agree,
+// Whatever happens to two hosts, an address is answered for by two of them only where docs/two-hosts.md says so; when one is lost while
+// all is calm, the other one serves within what is promised; and once everything is repaired each address is held by one, both agree,
 // and nothing that a client was promised is lost. Every third pair has a witness, and is held to what three nodes are.
 func TestPairsHoldUnderRandomTrouble(t *testing.T) {
 	runs := 9
