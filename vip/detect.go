@@ -119,6 +119,9 @@ func (m *machine) receive(now int64, k int, msg *message) string {
 	switch {
 	case msg.boot == p.boot:
 		if m.heardOver(now, k, p, msg); msg.seq <= p.seq {
+			if p.note(msg.seq) && msg.flags&flagAnswer == 0 {
+				m.hearLate(i)
+			}
 			return overtaken
 		}
 	case s != nil && now-s.at <= maxPromise:
@@ -136,7 +139,8 @@ func (m *machine) receive(now int64, k int, msg *message) string {
 	}
 
 	before := p.flags
-	p.seq, p.heard, p.ever = msg.seq, now, true
+	p.note(msg.seq)
+	p.heard, p.ever = now, true
 	p.reads, p.format, p.unread = msg.reads, msg.format, unread{}
 	p.detect, p.flags, p.lateness, p.profile = msg.promise, msg.flags, msg.lateness, msg.profile
 	p.mac, p.votersIndex, p.applied = msg.mac, msg.votersIndex, msg.applied
@@ -197,7 +201,7 @@ func (p *peer) answered(msg *message, boot uint64) *sent {
 // forget starts a new life of the peer. What we promised it stands; so does what it granted us, since it starts by keeping
 // silent for longer than it can have promised.
 func (p *peer) forget(boot uint64) {
-	p.boot, p.seq, p.newBoot, p.newSeq = boot, 0, 0, 0
+	p.boot, p.seq, p.window, p.newBoot, p.newSeq = boot, 0, 0, 0, 0
 	for k := range p.links {
 		p.links[k].seq = 0
 	}

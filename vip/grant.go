@@ -70,6 +70,19 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 	}
 }
 
+// hearLate takes a claim that the answer sent just after it has overtaken, as happens where packets change their order. The answer asked
+// nothing by itself; the claim asks on behalf of it, as it is the newest that the peer said.
+func (m *machine) hearLate(i int) {
+	p := m.peers[i]
+	for j := range p.claims {
+		c := &p.claims[j]
+		if c.flags&entryWant != 0 && c.seq == p.seq && c.granted != p.seq && m.vips[j].knownNode == p.id {
+			c.owed = true
+			m.answer(i)
+		}
+	}
+}
+
 // serving is for which VIPs p has connections, a bit each: those that it holds and those that it held.
 func (p *peer) serving() (bits uint64) {
 	for j, c := range p.claims {

@@ -22,9 +22,10 @@ type peer struct {
 	newSeq      uint64
 	newReads    Formats
 	seq         uint64
-	heard       int64 // when; at first, when we learned of the peer
-	ever        bool  // it was heard at all
-	detect      int64 // after how long without a word we suspect it
+	window      uint64 // bit k: seq-k was heard
+	heard       int64  // when; at first, when we learned of the peer
+	ever        bool   // it was heard at all
+	detect      int64  // after how long without a word we suspect it
 	flags       msgFlags
 	lateness    int64
 	profile     uint8
@@ -46,6 +47,18 @@ type peer struct {
 	answering bool // an answer is among the actions
 	sent      [sentRing]sent
 	leases    []lease // what it granted us, by our index of VIPs
+}
+
+// note remembers that message seq of the peer's present life was heard. False: it was before, or is too old to tell.
+func (p *peer) note(seq uint64) bool {
+	if seq > p.seq {
+		p.window, p.seq = p.window<<(seq-p.seq)|1, seq
+		return true
+	}
+	bit := uint64(1) << (p.seq - seq)
+	fresh := bit != 0 && p.window&bit == 0
+	p.window |= bit
+	return fresh
 }
 
 // way is one of the links over which a peer is heard.
