@@ -120,7 +120,7 @@ func (m *machine) receive(now int64, k int, msg *message) string {
 	case msg.boot == p.boot:
 		if m.heardOver(now, k, p, msg); msg.seq <= p.seq {
 			if p.note(msg.seq) && msg.flags&flagAnswer == 0 {
-				m.hearLate(i)
+				p.hearLate()
 			}
 			return overtaken
 		}
@@ -201,7 +201,7 @@ func (p *peer) answered(msg *message, boot uint64) *sent {
 // forget starts a new life of the peer. What we promised it stands; so does what it granted us, since it starts by keeping
 // silent for longer than it can have promised.
 func (p *peer) forget(boot uint64) {
-	p.boot, p.seq, p.window, p.newBoot, p.newSeq = boot, 0, 0, 0, 0
+	p.boot, p.seq, p.newBoot, p.newSeq = boot, 0, 0, 0
 	for k := range p.links {
 		p.links[k].seq = 0
 	}

@@ -71,14 +71,11 @@ func (m *machine) hear(now int64, i int, msg *message, s *sent) {
 }
 
 // hearLate takes a claim that the answer sent just after it has overtaken, as happens where packets change their order. The answer asked
-// nothing by itself; the claim asks on behalf of it, as it is the newest that the peer said.
-func (m *machine) hearLate(i int) {
-	p := m.peers[i]
+// nothing by itself; the claim asks on behalf of it, as it is the newest that the peer said. It is granted with what else is owed.
+func (p *peer) hearLate() {
 	for j := range p.claims {
-		c := &p.claims[j]
-		if c.flags&entryWant != 0 && c.seq == p.seq && c.granted != p.seq && m.vips[j].knownNode == p.id {
+		if c := &p.claims[j]; c.flags&entryWant != 0 && c.granted != p.seq {
 			c.owed = true
-			m.answer(i)
 		}
 	}
 }

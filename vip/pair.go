@@ -340,14 +340,14 @@ func (m *machine) leaves(i int) bool {
 	v, p, c := m.vips[i], m.peers[0], m.peers[0].claims[i].flags
 	ours := v.knownNode == m.self && v.placed.Node == m.name && !v.placed.First && !v.entitled
 	switch {
-	case p.suspect || !p.ever || v.knownNode != p.id && !ours:
+	case p.suspect || v.knownNode != p.id && !ours:
 		return false
 	case p.flags&flagSilent != 0: // a life that has not held anything yet; what the one before it left on the link is swept, and its gate shut
 		return c&(entryHeld|entryWant) == 0
 	case ours:
 		return false // it grants
 	}
-	return (p.flags&(flagOrphan|flagResigned) != 0 || p.flags&flagFit == 0) && c&entryReleased != 0
+	return (p.flags&flagResigned != 0 || p.flags&flagFit == 0) && c&entryReleased != 0
 }
 
 // save has the generation written. What else may be taken in the same breath shall not wait for a write of its own.

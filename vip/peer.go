@@ -22,7 +22,7 @@ type peer struct {
 	newSeq      uint64
 	newReads    Formats
 	seq         uint64
-	window      uint64 // bit k: seq-k was heard
+	window      uint64 // bit k: seq-k of its present life was heard
 	heard       int64  // when; at first, when we learned of the peer
 	ever        bool   // it was heard at all
 	detect      int64  // after how long without a word we suspect it

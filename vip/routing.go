@@ -41,27 +41,23 @@ func (v *vip) standsBy() bool { return v.routing.in && !v.routing.active }
 
 // routes says whether our router is the active one of VIP i's group.
 func (m *machine) routes(i int, active bool) {
-	if r := &m.vips[i].routing; r.in && r.active != active {
+	if r := &m.vips[i].routing; r.active != active {
 		r.active, m.chatty = active, true
 		m.report()
 	}
 }
 
-// hearRouting takes what a peer says of its part.
+// hearRouting takes what a peer says of its part. One that was active and let go without a good-bye says so for a while; it is no more
+// active for that, so the time since counts on.
 func (v *vip) hearRouting(now int64, peer nodeID, flags entryFlags) {
 	r := &v.routing
-	if !r.in {
-		return
-	}
-	if flags&entryHeld != 0 {
-		r.passing = 0
-	}
+	held, active := flags&entryHeld != 0, flags&entryActive != 0
 	switch {
-	case flags&entryActive != 0:
+	case held && active:
 		r.last.node, r.last.at, r.last.bye = peer, now, false
-	case flags&entryHeld != 0: // it stands by: a router that is not of this cluster is active
+	case held: // it stands by: a router that is not of this cluster is active
 		r.last.node = 0
-	case r.last.node == peer:
+	case r.last.node == peer && !active:
 		r.last.bye = true
 	}
 }
@@ -69,7 +65,7 @@ func (v *vip) hearRouting(now int64, peer nodeID, flags entryFlags) {
 // endRouting ends our part, for that reason.
 func (m *machine) endRouting(now int64, v *vip, why refusal) {
 	r := &v.routing
-	if !r.in || !r.active {
+	if !r.active {
 		r.last.node = 0
 		return
 	}
@@ -88,5 +84,5 @@ func (m *machine) succeeds(now int64, i int) bool {
 	if r.last.bye {
 		wait = r.skew
 	}
-	return r.in && r.last.node != 0 && now-r.last.at < wait
+	return r.last.node != 0 && now-r.last.at < wait
 }

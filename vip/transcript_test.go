@@ -25,7 +25,8 @@ import (
 //	agent up|hung|down               fit [why not]        interface up|down
 //	place NODE EPOCH [first|drain=D] a setup with this placement (EPOCH is the log index, or generation.index); with drain it is a planned move
 //	hear NODE [WORD..] [EPOCH on NODE]   a heartbeat that answers our newest; words: want held released granted planned parked active, agent fit
-//	                                 orphan resigned, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an older one)
+//	                                 orphan unfit silent resigned answer, suspects=NODE, life=N, deaf (answers nothing), echo=-N (answers an
+//	                                 older one), seq=N (its message N, however late it arrives)
 //	chat DURATION NODE [WORD..]      advance, while NODE answers every heartbeat of ours like that; several with +
 //	advance DURATION                 time passes, ticks are served
 //	stop DURATION                    time passes and the guard does not run
@@ -39,6 +40,7 @@ import (
 //	lost                             the address was taken off the link by somebody else
 //	drained EPOCH                    the agent says that nothing is left of what was established at that epoch
 //	router active|backup             what our router in the VRRP group has become
+//	group none|INTERVAL              the address leaves the VRRP group, or enters one
 //	recovered NODE GENERATION        NODE says that the cluster was recovered without n1
 //	explain                          state
 func TestTranscripts(t *testing.T) {
@@ -136,7 +138,7 @@ func (s *script) command(f []string) {
 			VIPs:  []VIP{{Name: "public", Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/24")}}}}
 		for _, w := range f {
 			if every, ok := strings.CutPrefix(w, "vrrp="); ok {
-				s.setup.VIPs[0].VRRP = &VRRP{ID: 51, Version: 3, Priority: 100, Interval: time.Duration(s.duration(every)), Preempt: true}
+				s.setup.VIPs[0].VRRP = s.group(every)
 			}
 		}
 		if slices.Contains(f, "alone") {
@@ -171,6 +173,12 @@ func (s *script) command(f []string) {
 		m.local(s.now, true, len(f) == 1, strings.Join(f[1:], " "))
 	case "router":
 		m.routes(0, f[1] == "active")
+	case "group":
+		vip := &s.setup.VIPs[0]
+		if vip.VRRP = nil; f[1] != "none" {
+			vip.VRRP = s.group(f[1])
+		}
+		m.configure(s.now, &s.setup)
 	case "interface":
 		m.link(s.now, 0, f[1] == "up", "")
 	case "place":
@@ -242,6 +250,10 @@ func (s *script) command(f []string) {
 	s.act()
 }
 
+func (s *script) group(interval string) *VRRP {
+	return &VRRP{ID: 51, Version: 3, Priority: 100, Interval: time.Duration(s.duration(interval)), Preempt: true}
+}
+
 func (s *script) hear(f []string) {
 	node := f[0]
 	if s.lives[node] == 0 {
@@ -250,19 +262,25 @@ func (s *script) hear(f []string) {
 	p := s.m.peers[s.m.peerIndex(idOf(node))]
 	msg := &message{from: idOf(node), to: idOf("n1"), echoBoot: 4711, echoSeq: p.seqOut, interval: s.m.prof.interval, promise: s.m.prof.promise, flags: flagAgent | flagFit}
 	e := entry{vip: vipKey("public")}
+	seq := uint64(0)
 	if s.setup.Pair != nil {
 		e.mac, msg.mac = nodeMAC(node[1]), nodeMAC(node[1])
 	}
 	for i := 1; i < len(f); i++ {
 		words := map[string]entryFlags{"want": entryWant, "held": entryHeld, "released": entryReleased, "granted": entryGranted, "planned": entryPlanned, "parked": entryParked, "active": entryActive}
-		flags := map[string]msgFlags{"orphan": flagOrphan, "resigned": flagResigned, "answer": flagAnswer}
+		flags := map[string]msgFlags{"orphan": flagOrphan, "silent": flagSilent, "resigned": flagResigned, "answer": flagAnswer}
 		switch w := f[i]; {
 		case words[w] != 0:
 			e.flags |= words[w]
+		case w == "unfit":
+			msg.flags &^= flagFit
 		case flags[w] != 0:
 			msg.flags |= flags[w]
 			if w == "orphan" {
-				msg.flags &^= flagAgent | flagFit
+				msg.flags &^= flagAgent
+			}
+			if w == "orphan" || w == "silent" {
+				msg.flags &^= flagFit
 			}
 		case strings.HasPrefix(w, "suspects="):
 			msg.views[0], msg.nviews = view{node: idOf(w[9:]), suspect: true}, 1
@@ -274,6 +292,8 @@ func (s *script) hear(f []string) {
 			fmt.Sscan(w[5:], new(int))
 			s.lives[node]++
 			s.seqs[node] = 0
+		case strings.HasPrefix(w, "seq="):
+			fmt.Sscan(w[4:], &seq)
 		case w == "deaf":
 			msg.echoSeq = 0
 		case w == "on":
@@ -286,8 +306,11 @@ func (s *script) hear(f []string) {
 	if e.epoch.Index != 0 {
 		msg.entries[0], msg.nentries = e, 1
 	}
-	s.seqs[node]++
-	msg.seq, msg.boot = s.seqs[node], s.lives[node]
+	if seq == 0 {
+		seq = s.seqs[node] + 1
+	}
+	s.seqs[node] = max(s.seqs[node], seq)
+	msg.seq, msg.boot = seq, s.lives[node]
 	first := true
 	for k := range 1 + len(s.setup.Also) {
 		if s.deaf[k][node] {
