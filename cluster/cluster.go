@@ -252,9 +252,6 @@ func Open(opt Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Name returns this node's name: the one in its certificate.
-func (c *Cluster) Name() string { return c.name }
-
 // ID returns the cluster's.
 func (c *Cluster) ID() string { return c.identity.Load().cluster }
 

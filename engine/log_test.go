@@ -225,10 +225,10 @@ func TestEveryEndHasOneCauseAndOneLine(t *testing.T) {
 			}
 			st := r.e.Stats()
 			f, b := st.Frontends[0], st.Backends[0]
-			if n := f.Completed() + f.Failed(); n != 1 {
+			if n := f.Failures[plan.None] + f.Failed(); n != 1 {
 				t.Errorf("%s: the frontend counted %d ends: %v", tc.name, n, f.Failures)
 			}
-			if n := b.Completed() + b.Failed(); (n == 1) == tc.local || n > 1 {
+			if n := b.Failures[plan.None] + b.Failed(); (n == 1) == tc.local || n > 1 {
 				t.Errorf("%s: the backend counted %d ends: %v", tc.name, n, b.Failures)
 			}
 			if f.Failures[plan.Internal] != 0 {
@@ -280,8 +280,8 @@ func TestALogThatIsStuckDelaysNobody(t *testing.T) {
 		}
 	}
 	st := r.e.Stats()
-	if st.Log.Dropped == 0 || st.Frontends[0].Completed() < 2000-1 {
-		t.Errorf("%d requests were served, %d lines dropped", st.Frontends[0].Completed(), st.Log.Dropped)
+	if st.Log.Dropped == 0 || st.Frontends[0].Failures[plan.None] < 2000-1 {
+		t.Errorf("%d requests were served, %d lines dropped", st.Frontends[0].Failures[plan.None], st.Log.Dropped)
 	}
 	go func() { // the pipe is read at last, so that the engine can end as it does as a rule
 		io.Copy(io.Discard, both)

@@ -251,14 +251,6 @@ func (v *View) Admin(backend, server string) Admin {
 	return Default
 }
 
-// Token returns the token of that ID.
-func (v *View) Token(id string) (Token, bool) {
-	if i, ok := v.token(id); ok {
-		return v.Tokens[i], true
-	}
-	return Token{}, false
-}
-
 func (v *View) token(id string) (int, bool) {
 	return slices.BinarySearchFunc(v.Tokens, id, func(t Token, id string) int { return cmp.Compare(t.ID, id) })
 }

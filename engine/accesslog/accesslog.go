@@ -77,9 +77,6 @@ func (l *Log) Configure(c *config.Log) {
 	l.rouse()
 }
 
-// Settings returns what is in force; nil: nothing is logged.
-func (l *Log) Settings() *Settings { return l.settings.Load() }
-
 // Ring returns the ring of a loop.
 func (l *Log) Ring(loop int) *Ring { return l.rings[loop] }
 

@@ -85,7 +85,7 @@ func TestLines(t *testing.T) {
 func settings(f config.LogFormat, to string, headers ...string) *Settings {
 	l := New(Options{})
 	l.Configure(&config.Log{Format: f, To: to, Headers: headers})
-	return l.Settings()
+	return l.settings.Load()
 }
 
 func TestTheLongestLineFits(t *testing.T) {

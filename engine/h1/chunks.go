@@ -14,11 +14,10 @@ type Chunks struct {
 	overhead int   // bytes of extensions and trailers so far
 }
 
-// Bounds of what is read and thrown away in one body, and of what Copy appends beyond the bytes it consumed.
+// Bounds of the size of a chunk, and of what is read and thrown away in one body.
 const (
 	maxChunkDigits   = 15
 	maxChunkOverhead = 16 << 10
-	ChunkSlack       = maxChunkDigits + 2
 )
 
 type chunkState uint8
@@ -46,34 +45,10 @@ const (
 	chunksDone
 )
 
-// Reset makes c ready for another body. Raw stays.
-func (c *Chunks) Reset() { *c = Chunks{Raw: c.Raw} }
-
 // Done reports whether the body has ended, its trailers included.
 func (c *Chunks) Done() bool { return c.state == chunksDone }
 
-// Pending returns how many bytes of chunk data must follow before anything else. They may be passed on without Copy (spliced,
-// say) if Skip is told.
-func (c *Chunks) Pending() int64 {
-	if c.state != inData {
-		return 0
-	}
-	return c.size
-}
-
-// Skip says that n bytes of Pending were passed on as they are.
-func (c *Chunks) Skip(n int64) {
-	if c.state != inData || n > c.size {
-		panic("h1: skipped more than is pending")
-	}
-	c.Data += n
-	if c.size -= n; c.size == 0 {
-		c.state = atDataCR
-	}
-}
-
-// Copy consumes src and appends what it means to dst, of which it needs room for len(src)+ChunkSlack bytes if it shall not
-// grow. It returns how much of src it consumed, which is all of it unless the body ended or is malformed. The chunk that ends
+// Copy consumes src and appends what it means to dst: never more than maxChunkDigits+2 bytes beyond what it consumed. It returns how much of src it consumed, which is all of it unless the body ended or is malformed. The chunk that ends
 // the body is appended when its last byte has been seen, never before.
 func (c *Chunks) Copy(dst, src []byte) (out []byte, n int, err Error) {
 	i := 0

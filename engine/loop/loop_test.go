@@ -1,6 +1,8 @@
 package loop
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -8,6 +10,21 @@ import (
 	"testing"
 	"time"
 )
+
+// localPort returns the port of a listener that was opened on port 0.
+func localPort(fd int) (uint16, error) {
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		return 0, fmt.Errorf("ask a socket for its address: %w", err)
+	}
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return uint16(sa.Port), nil
+	case *syscall.SockaddrInet6:
+		return uint16(sa.Port), nil
+	}
+	return 0, errors.New("a listener without an internet address")
+}
 
 // run starts a loop and ends it with the test.
 func run(t *testing.T, o Options) *Loop {
@@ -96,7 +113,7 @@ func pair(t *testing.T) (a, b int) {
 		t.Fatal(err)
 	}
 	defer Close(lfd)
-	port, err := LocalPort(lfd)
+	port, err := localPort(lfd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +239,7 @@ func TestOnlyTheFirstOfAGroupFindsOutWhoHasTheAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer Close(first)
-	port, _ := LocalPort(first)
+	port, _ := localPort(first)
 	at := netip.AddrPortFrom(any.Addr(), port)
 	second, err := Listen(at, ListenOptions{Share: true})
 	if err != nil {

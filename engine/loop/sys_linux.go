@@ -2,7 +2,6 @@ package loop
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -253,21 +252,6 @@ func Listen(at netip.AddrPort, o ListenOptions) (fd int, err error) {
 		return fd, fmt.Errorf("listen: %w", err)
 	}
 	return fd, nil
-}
-
-// LocalPort returns the port of a listener that was opened on port 0.
-func LocalPort(fd int) (uint16, error) {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return 0, fmt.Errorf("ask a socket for its address: %w", err)
-	}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return uint16(sa.Port), nil
-	case *unix.SockaddrInet6:
-		return uint16(sa.Port), nil
-	}
-	return 0, errors.New("a listener without an internet address")
 }
 
 // SocketError returns and clears what went wrong with a socket.

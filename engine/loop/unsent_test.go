@@ -18,7 +18,7 @@ func stuffed(t *testing.T, change func(listener int)) int {
 	}
 	defer Close(l)
 	change(l)
-	port, err := LocalPort(l)
+	port, err := localPort(l)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 // Compile makes a plan of a valid configuration. Servers that old (or nil) has under the same backend, name and address keep
 // their Live; frontends and backends keep their Stats by name. All errors are reported at once. old is not changed.
 func Compile(c *config.Config, old *Plan) (*Plan, error) {
-	p := &Plan{Config: c, listeners: map[config.Listener]*Frontend{}, backends: map[string]*Backend{}}
+	p := &Plan{Config: c, backends: map[string]*Backend{}}
 	if old == nil {
 		old = &Plan{}
 	}
@@ -33,6 +33,7 @@ func Compile(c *config.Config, old *Plan) (*Plan, error) {
 	if len(errs) > 0 { // a frontend's backend would only be missing because of these
 		return nil, errors.Join(errs...)
 	}
+	listeners := map[config.Listener]*Frontend{}
 	for _, cf := range c.Frontends {
 		f, wrong := p.compileFrontend(cf)
 		for _, err := range wrong {
@@ -45,10 +46,10 @@ func Compile(c *config.Config, old *Plan) (*Plan, error) {
 			f.Stats = was.Stats
 		}
 		for _, l := range f.Listeners {
-			if other := p.listeners[l]; other != nil {
+			if other := listeners[l]; other != nil {
 				errs = append(errs, fmt.Errorf("frontend %q: frontend %q listens on %v already", f.Name, other.Name, l.Addr))
 			}
-			p.listeners[l] = f
+			listeners[l] = f
 		}
 		p.Frontends = append(p.Frontends, f)
 	}

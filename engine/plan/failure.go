@@ -96,7 +96,6 @@ func (f Failure) String() string {
 type Phase byte
 
 const (
-	PhaseEnd     Phase = '-' // it was over
 	PhaseRequest Phase = 'R' // waiting for the request to be complete and correct
 	PhaseQueue   Phase = 'Q' // waiting for a place on a server
 	PhaseConnect Phase = 'C' // making a connection to a server

@@ -30,8 +30,8 @@ func TestTermination(t *testing.T) {
 		local bool
 		want  string
 	}{
-		{None, PhaseEnd, false, "--"},
-		{None, PhaseEnd, true, "LR"},
+		{None, PhaseData, false, "--"},
+		{None, PhaseData, true, "LR"},
 		{ClientClosed, PhaseData, false, "CD"},
 		{ClientClosed, PhaseHeaders, false, "CH"},
 		{ClientTimeout, PhaseData, false, "cD"},

@@ -89,14 +89,6 @@ func (t *Times) add(h *Histogram) {
 	}
 }
 
-// Mean returns the average, 0 of nothing.
-func (t *Times) Mean() time.Duration {
-	if t.Count == 0 {
-		return 0
-	}
-	return t.Sum / time.Duration(t.Count)
-}
-
 // Quantile returns the duration that a share q of all did not exceed, interpolated within its bucket; 0 of nothing.
 func (t *Times) Quantile(q float64) time.Duration {
 	if t.Count == 0 {

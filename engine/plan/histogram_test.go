@@ -61,15 +61,15 @@ func TestQuantilesAreRightToASixteenth(t *testing.T) {
 		s.Loop(d%3).Took(SpanTotal, int64(d+1)*1000)
 	}
 	got := s.Totals().Times[SpanTotal]
-	if got.Count != 100_000 || got.Sum != 5_000_050*time.Millisecond || got.Mean() != 50_000_500 {
-		t.Errorf("count %d, sum %v, mean %v", got.Count, got.Sum, got.Mean())
+	if got.Count != 100_000 || got.Sum != 5_000_050*time.Millisecond {
+		t.Errorf("count %d, sum %v", got.Count, got.Sum)
 	}
 	for q, want := range map[float64]time.Duration{0.01: time.Millisecond, 0.5: 50 * time.Millisecond, 0.99: 99 * time.Millisecond, 1: 100 * time.Millisecond} {
 		if d := got.Quantile(q); d < want*15/16 || d > want*17/16 {
 			t.Errorf("Quantile(%v) = %v, want about %v", q, d, want)
 		}
 	}
-	if none := (&Times{}); none.Quantile(0.5) != 0 || none.Mean() != 0 {
+	if none := (&Times{}); none.Quantile(0.5) != 0 {
 		t.Error("a histogram of nothing has a quantile")
 	}
 	before := *got

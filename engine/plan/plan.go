@@ -5,11 +5,7 @@
 // by Compile, so that serving it takes no lock and allocates nothing.
 package plan
 
-import (
-	"net/netip"
-
-	"github.com/skeinlb/skein/config"
-)
+import "github.com/skeinlb/skein/config"
 
 // MaxLoops is how many loops may share a plan. A loop passes its number, 0 <= loop < MaxLoops, where something is kept per loop.
 const MaxLoops = 64
@@ -20,15 +16,9 @@ type Plan struct {
 	Frontends []*Frontend
 	Backends  []*Backend
 
-	listeners map[config.Listener]*Frontend
-	backends  map[string]*Backend
-	lists     map[string]*List
-	limits    map[string]*Limit
-}
-
-// Listener returns the frontend that listens on addr in that mode, or nil.
-func (p *Plan) Listener(addr netip.AddrPort, mode config.Mode) *Frontend {
-	return p.listeners[config.Listener{Addr: addr, Mode: mode}]
+	backends map[string]*Backend
+	lists    map[string]*List
+	limits   map[string]*Limit
 }
 
 // Frontend returns the frontend of that name, or nil.

@@ -171,24 +171,6 @@ s1 index=3 weight=5 effective=5 usable=false admin=enabled active=10 requests=20
 	}
 }
 
-func TestListenersLeadToTheirFrontend(t *testing.T) {
-	p := compile(t, two, nil)
-	for _, c := range []struct {
-		addr string
-		mode config.Mode
-		want string
-	}{{"127.0.0.1:8080", config.HTTP, "f"}, {"127.0.0.1:8081", config.HTTP, "f"}, {"127.0.0.1:5432", config.TCP, "db"},
-		{"127.0.0.1:8080", config.TCP, ""}, {"127.0.0.2:8080", config.HTTP, ""}} {
-		got := ""
-		if f := p.Listener(netip.MustParseAddrPort(c.addr), c.mode); f != nil {
-			got = f.Name
-		}
-		if got != c.want {
-			t.Errorf("%s in mode %v: frontend %q, want %q", c.addr, c.mode, got, c.want)
-		}
-	}
-}
-
 // A configuration that was not checked by config.Parse, or that only the engine can find fault with.
 func TestCompileReportsAllThatItCannotDo(t *testing.T) {
 	addr := []netip.Addr{netip.MustParseAddr("127.0.0.1")}

@@ -84,10 +84,7 @@ type Totals struct {
 	Times     [NumSpans]*Times // nil: there was none
 }
 
-// Completed returns how many requests and sessions got what they came for.
-func (t *Totals) Completed() uint64 { return t.Failures[None] }
-
-// Failed returns how many did not.
+// Failed returns how many requests and sessions did not get what they came for.
 func (t *Totals) Failed() uint64 {
 	var n uint64
 	for f := None + 1; f < NumFailures; f++ {

@@ -61,9 +61,6 @@ func (c *Conn) Resumed() bool { return c.tls.ConnectionState().DidResume }
 // ServerName returns the name that the client asked for, in the form in which it did.
 func (c *Conn) ServerName() string { return c.tls.ConnectionState().ServerName }
 
-// Version returns the protocol's version.
-func (c *Conn) Version() uint16 { return c.tls.ConnectionState().Version }
-
 // Ready notes that there may be something to read; ended, that the peer has ended its direction.
 func (c *Conn) Ready(ended bool) { c.raw.more, c.raw.ended = true, c.raw.ended || ended }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,13 +34,7 @@ type ARPWatch struct {
 // ARPSample is one request and everybody who answered it.
 type ARPSample struct {
 	At      time.Time
-	Holders []Holding // by time of answer; none: nobody holds it
-}
-
-// Holding is one answer.
-type Holding struct {
-	MAC  [6]byte
-	Took time.Duration // from the request
+	Holders [][6]byte // MACs, by time of answer; none: nobody holds it
 }
 
 // Run asks from h until ctx ends.
@@ -69,7 +64,7 @@ func (w *ARPWatch) Run(ctx context.Context, h *Host) error {
 			if err != nil {
 				return
 			}
-			w.heard(frame[:n], time.Now())
+			w.heard(frame[:n])
 		}
 	})
 	tick := time.NewTicker(every)
@@ -160,7 +155,7 @@ func arpReply(f []byte) (mac [6]byte, who, to netip.Addr, ok bool) {
 }
 
 // heard files one frame under the request that it answers.
-func (w *ARPWatch) heard(frame []byte, at time.Time) {
+func (w *ARPWatch) heard(frame []byte) {
 	read := arpReply
 	if w.Addr.Is6() {
 		read = ndAdvert
@@ -177,12 +172,9 @@ func (w *ARPWatch) heard(frame []byte, at time.Time) {
 			continue
 		}
 		s := &w.samples[n]
-		for _, h := range s.Holders {
-			if h.MAC == mac {
-				return
-			}
+		if !slices.Contains(s.Holders, mac) {
+			s.Holders = append(s.Holders, mac)
 		}
-		s.Holders = append(s.Holders, Holding{mac, at.Sub(s.At)})
 		return
 	}
 }
@@ -194,7 +186,7 @@ func (w *ARPWatch) Samples(t time.Time) []ARPSample {
 	var list []ARPSample
 	for i := len(w.samples) - 1; i >= 0 && w.samples[i].At.After(t); i-- {
 		s := w.samples[i]
-		s.Holders = append([]Holding(nil), s.Holders...)
+		s.Holders = slices.Clone(s.Holders)
 		list = append(list, s)
 	}
 	for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
@@ -235,7 +227,7 @@ func (w *ARPWatch) Timeline(world *World, t time.Time) []Reign {
 	for _, s := range w.Samples(t) {
 		var who []string
 		for _, h := range s.Holders {
-			who = append(who, world.HostOf(h.MAC[:]))
+			who = append(who, world.HostOf(h[:]))
 		}
 		if n := len(line); n > 0 && sameSet(line[n-1].Holders, who) {
 			line[n-1].To = s.At
@@ -268,7 +260,7 @@ func (w *ARPWatch) Holder(world *World) string {
 	list := w.Samples(time.Now().Add(-500 * time.Millisecond))
 	for i := len(list) - 1; i >= 0; i-- {
 		if hs := list[i].Holders; len(hs) > 0 {
-			return world.HostOf(hs[len(hs)-1].MAC[:])
+			return world.HostOf(hs[len(hs)-1][:])
 		}
 	}
 	return ""

@@ -16,7 +16,6 @@ import (
 // Reasons why a cluster is not recovered on this host.
 var (
 	ErrAgentRuns = cluster.ErrRunning   // this host's agent has to be stopped first
-	ErrNotLost   = cluster.ErrNotLost   // the majority is there, or comes back
 	ErrNotNewest = cluster.ErrNotNewest // another node has to do it
 )
 

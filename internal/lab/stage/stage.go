@@ -168,7 +168,7 @@ func (s *Stage) Held(since time.Time) (h Held) {
 		case 0:
 			h.None += span
 		case 1:
-			if now := s.World.HostOf(sample.Holders[0].MAC[:]); now != last {
+			if now := s.World.HostOf(sample.Holders[0][:]); now != last {
 				if last != "" {
 					h.Switches++
 				}

@@ -17,7 +17,6 @@ type prober struct {
 
 // commit is one command.
 type commit struct {
-	at   time.Time
 	took time.Duration
 	err  error
 }
@@ -35,7 +34,7 @@ func (p prober) run(ctx context.Context) []commit {
 		weight := 100 + n%2
 		start := time.Now()
 		_, err := p.m.client.SetServer(context.WithoutCancel(ctx), backend, "s1", api.ServerRequest{Weight: &weight})
-		cs = append(cs, commit{start, time.Since(start), err})
+		cs = append(cs, commit{time.Since(start), err})
 	}
 }
 

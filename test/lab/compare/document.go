@@ -123,14 +123,14 @@ func rankOf(contender string) int {
 
 // figures are a cell in a few numbers.
 type figures struct {
-	Runs, Never               int
-	Median, P95, Max          float64 // ms of outage; of runs that were never served again: for how long they were watched
-	Failed, Requests          int
-	Active, Idle              float64 // connections lost per run
-	Downloads                 int     // lost
-	TwoMedian, TwoMax, TwoPer float64
-	NoneMedian, NoneMax       float64
-	Moved                     int // runs after which another host held the address
+	Runs, Never         int
+	Median, P95, Max    float64 // ms of outage; of runs that were never served again: for how long they were watched
+	Failed, Requests    int
+	Active, Idle        float64 // connections lost per run
+	Downloads           int     // lost
+	TwoMedian, TwoMax   float64
+	NoneMedian, NoneMax float64
+	Moved               int // runs after which another host held the address
 }
 
 func (c *cell) figures() (f figures) {

@@ -118,7 +118,7 @@ func (v *venue) play(ctx context.Context, s *scenario) (first result, back *resu
 func (v *venue) claimed(victim *lab.Host) bool {
 	for _, sample := range v.Watch.Samples(time.Now().Add(-100 * time.Millisecond)) {
 		for _, h := range sample.Holders {
-			if v.World.HostOf(h.MAC[:]) != victim.Name {
+			if v.World.HostOf(h[:]) != victim.Name {
 				return true
 			}
 		}

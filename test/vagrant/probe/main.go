@@ -99,7 +99,7 @@ func run(vip, iface, from string, length, every, deadline time.Duration, streams
 	r.TwoHolders, r.TwoMs = two, millis(longest)
 	for _, s := range all {
 		for _, who := range s.Holders {
-			mac := net.HardwareAddr(who.MAC[:]).String()
+			mac := net.HardwareAddr(who[:]).String()
 			if n := len(r.Holders); n == 0 || r.Holders[n-1] != mac {
 				r.Holders = append(r.Holders, mac)
 			}
