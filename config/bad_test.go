@@ -91,3 +91,24 @@ func readCase(t *testing.T, path string) string {
 	}
 	return string(b)
 }
+
+// What is no text is one mistake, however many bytes it has.
+func TestWhatIsNoTextIsOneMistake(t *testing.T) {
+	for _, tc := range []struct{ what, src, want string }{
+		{"a program", "\x7fELF\x02\x01\x01\x00\x00\x00>\x00\x01\nmore\x00\xff{{{", "edge.hcl:1:8: error: this is no text in UTF-8 (save it as UTF-8)"},
+		{"UTF-16", "\xff\xfel\x00o\x00g\x00", "edge.hcl:1:1: error: this is no text in UTF-8 (save it as UTF-8)"},
+		{"Latin-1 in a comment", "# one\r\n# gr\xfc\xdfe\r\n", "edge.hcl:2:5: error: this is no text in UTF-8 (save it as UTF-8)"},
+		{"cut within a character", "# \xc3", "edge.hcl:1:3: error: this is no text in UTF-8 (save it as UTF-8)"},
+	} {
+		diags := parseAny(t, "", []byte(tc.src))
+		if len(diags) != 1 || diags[0].String() != tc.want {
+			t.Errorf("%s: %v, want %s", tc.what, diags, tc.want)
+		}
+		if out, found := Format("edge.hcl", []byte(tc.src)); out != nil || len(found) != 1 {
+			t.Errorf("%s is formatted: %q, %v", tc.what, out, found)
+		}
+	}
+	if _, diags := Parse("edge.hcl", []byte("# \ufffd is a character like others\n")); diags.HasErrors() {
+		t.Error(diags)
+	}
+}

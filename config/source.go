@@ -47,6 +47,9 @@ func (s *source) parse() *hclsyntax.Body {
 		s.errorf(start, "split what belongs to different clusters", "the file has %d bytes, more than %d", len(s.src), MaxSize)
 		return nil
 	}
+	if !s.isText() {
+		return nil
+	}
 	if t := bytes.TrimLeft(s.src, " \t\r\n"); strings.HasSuffix(s.file, ".json") || len(t) > 0 && t[0] == '{' {
 		s.errorf(start, `write HCL: frontend "shop" { ... }`, "JSON is not supported by this version")
 		return nil
@@ -68,6 +71,26 @@ func (s *source) parse() *hclsyntax.Body {
 		}
 	}
 	return f.Body.(*hclsyntax.Body)
+}
+
+// isText refuses a program, a picture or UTF-16 with one finding: the parser would have one for nearly every byte.
+func (s *source) isText() bool {
+	if utf8.Valid(s.src) && bytes.IndexByte(s.src, 0) < 0 {
+		return true
+	}
+	for i, line := range s.lines {
+		for at := 0; at < len(line); {
+			r, n := utf8.DecodeRune(line[at:])
+			if r != 0 && (r != utf8.RuneError || n > 1) {
+				at += n
+				continue
+			}
+			p := hcl.Pos{Line: i + 1, Column: utf8.RuneCount(line[:at]) + 1}
+			s.errorf(hcl.Range{Filename: s.file, Start: p, End: p}, "save it as UTF-8", "this is no text in UTF-8")
+			return false
+		}
+	}
+	return true
 }
 
 // shallow refuses a file that nests so deeply that the recursive parser could run out of stack, which no Go program survives.

@@ -38,6 +38,9 @@ process follow this one without any of that, on the same sockets. SIGUSR1 and SI
 access log's file anew, after it was moved away.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkDrain(drain); err != nil {
+				return err
+			}
 			inherited, err := node.Inherit()
 			if err != nil {
 				return failf("", "%v", err)
@@ -110,7 +113,7 @@ func nodeFileFlag(cmd *cobra.Command, file *string) {
 
 // nodeFile reads a node.hcl and prints what is wrong with it.
 func (c *cli) nodeFile(path string) (*config.Node, error) {
-	text, err := os.ReadFile(path)
+	text, err := node.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, failf(fmt.Sprintf("write it (name, data_dir, advertise), or name another one with --config; scripts/install writes %s",
 			defaultNodeFile), "there is no %s", path)

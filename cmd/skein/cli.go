@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/skeinlb/skein/api/client"
+	"github.com/skeinlb/skein/config"
+	"github.com/skeinlb/skein/internal/node"
 )
 
 // cli is one invocation of the command: where it reads and writes, and the flags that every verb has.
@@ -58,16 +61,15 @@ func newCLI() *cli {
 
 // run executes one command line and returns the exit code.
 func (c *cli) run(ctx context.Context, args []string) int {
+	out := &sink{Writer: c.out}
+	c.out = out
 	root := c.rootCommand()
 	root.SetArgs(args)
-	root.SetIn(c.in)
-	root.SetOut(c.out)
-	root.SetErr(c.errOut)
 	err := root.ExecuteContext(ctx)
 	if c.cl != nil {
 		c.cl.Close()
 	}
-	return c.finish(err)
+	return c.finish(out.judge(err))
 }
 
 // rootCommand is the tree of all verbs.
@@ -102,7 +104,11 @@ To try it: "skein demo", or "skein run FILE". Verbs that ask the cluster do so t
 	root.SetHelpCommandGroupID(groupNode)
 	root.SetCompletionCommandGroupID(groupNode)
 	root.AddCommand(c.commands()...)
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.errOut)
 	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd() // now, so that it refuses a shell that it does not know
 	helpRefuses(root)
 	nounsRefuse(root)
 	return root
@@ -188,6 +194,9 @@ func seeHelp(cmd *cobra.Command) string {
 func args(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		usage := "usage: " + cmd.UseLine()
+		if i := slices.Index(given, ""); i >= 0 && len(names) > 0 {
+			return usagef(usage, "`%s` does not take an empty %s", cmd.CommandPath(), strings.Trim(names[min(i, len(names)-1)], "[]."))
+		}
 		if len(given) < len(names) && !strings.HasPrefix(names[len(given)], "[") {
 			return usagef(usage, "`%s` needs %s", cmd.CommandPath(), strings.TrimSuffix(names[len(given)], "..."))
 		}
@@ -238,23 +247,19 @@ func (c *cli) readFile(path string) (name string, text []byte, err error) {
 // readText is readFile for any text that is what says.
 func (c *cli) readText(path, what string) (name string, text []byte, err error) {
 	if path == "-" {
-		text, err = io.ReadAll(io.LimitReader(c.in, maxText+1))
-		name = "stdin"
+		text, err = io.ReadAll(io.LimitReader(c.in, config.MaxSize+1))
+		if name = "stdin"; len(text) > config.MaxSize {
+			err = fmt.Errorf("%s is larger than %d MiB", name, config.MaxSize>>20)
+		}
 	} else {
-		text, err = os.ReadFile(path)
+		text, err = node.ReadFile(path)
 		name = path
 	}
-	switch {
-	case err != nil:
-		return name, nil, fmt.Errorf("read the %s: %w", what, err)
-	case len(text) > maxText:
-		return name, nil, failf("", "%s is larger than %d MiB: this is no %s", name, maxText>>20, what)
+	if err != nil {
+		return name, nil, failed(fmt.Errorf("read the %s: %w", what, err))
 	}
 	return name, text, nil
 }
-
-// maxText is what the API takes as a configuration, with room for its JSON form.
-const maxText = 2 << 20
 
 // confirm asks whether to go on, after the caller has shown the effect.
 func (c *cli) confirm(ctx context.Context, question string) error {

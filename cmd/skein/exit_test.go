@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -21,5 +25,48 @@ func TestWhatIsForbiddenHasAHint(t *testing.T) {
 		if code := c.finish(failed(fmt.Errorf("join: %w", tc.err))); code != exitFailed || said.String() != tc.want {
 			t.Errorf("exit code %d, said %q, want %q", code, &said, tc.want)
 		}
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// A backup by `skein show > edge.hcl` onto a full disk is no success, in whatever form the output is.
+func TestOutputThatIsLostIsAFailure(t *testing.T) {
+	for _, line := range []string{"version", "version -o json", "version -o yaml", "version -o name", "check --help", "fmt testdata/files/edge.hcl",
+		"fmt --check testdata/files/ugly.hcl", "fmt --diff testdata/files/ugly.hcl", "completion bash"} {
+		var said bytes.Buffer
+		c := &cli{in: strings.NewReader(""), out: fullDisk{}, errOut: &said, env: func(string) string { return "" }, outWidth: func() int { return 0 }}
+		if code := c.run(context.Background(), strings.Fields(line)); code != exitFailed || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("skein %s: exit code %d, said %q", line, code, &said)
+		}
+	}
+	var said bytes.Buffer
+	c := &cli{in: strings.NewReader(""), out: fullDisk{}, errOut: &said, env: func(string) string { return "" }}
+	if code := c.run(context.Background(), []string{"check", "nowhere.hcl"}); code != exitFailed || strings.Contains(said.String(), "space") {
+		t.Errorf("a command without output: exit code %d, said %q", code, &said)
+	}
+}
+
+// A file that cannot be written back is not said to be written. Here it has no name any more, so that nothing can take its place.
+func TestFmtSaysThatItIsWrittenWhenItIs(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("list  \"l\" {}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		t.Fatal(err)
+	}
+	var out, said bytes.Buffer
+	c := &cli{in: strings.NewReader(""), out: &out, errOut: &said, env: func(string) string { return "" }}
+	code := c.run(context.Background(), []string{"fmt", "-w", fmt.Sprintf("/proc/self/fd/%d", f.Fd())})
+	if code != exitFailed || out.Len() > 0 || !strings.HasPrefix(said.String(), "error: write the file back: ") {
+		t.Errorf("exit code %d, output %q, said %q", code, &out, &said)
 	}
 }

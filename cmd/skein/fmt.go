@@ -44,13 +44,13 @@ with --check only the exit code says whether anything would change (2: yes), wit
 				return failf("", "%s; nothing was changed", mistakes(name, found))
 			}
 			same := bytes.Equal(text, out)
-			if err := c.showFmt(name, text, out, write, check, diff); err != nil {
-				return err
-			}
 			if write && !same {
 				if err := replaceFile(a[0], out); err != nil {
-					return err
+					return failed(err)
 				}
+			}
+			if err := c.showFmt(name, text, out, write, check, diff); err != nil {
+				return err
 			}
 			if (check || diff) && !same {
 				return silent(exitDifference)

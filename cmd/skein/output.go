@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +19,29 @@ func (c *cli) checkOutput() error {
 		return nil
 	}
 	return usagef("use one of "+strings.Join(outputs, ", "), "unknown output format %q", c.output)
+}
+
+// sink is standard output. It remembers that something could not be written: on a full disk, `skein show > edge.hcl` is no success.
+type sink struct {
+	io.Writer
+	err error
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	n, err := s.Writer.Write(b)
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// judge returns how a command that ended with err has ended, given what became of its output.
+func (s *sink) judge(err error) error {
+	var said silent
+	if s.err == nil || err != nil && !errors.As(err, &said) {
+		return err
+	}
+	return failf("the command was carried out, but what it had to say is lost", "write to standard output: %v", s.err)
 }
 
 // view is a document in its three forms: itself for machines, a drawing for people, names for pipes.

@@ -64,11 +64,25 @@ func certificateFiles(values []string) ([]node.CertificateFiles, error) {
 }
 
 func (c *cli) runSingle(ctx context.Context, file string, certs []node.CertificateFiles, metrics string, drain time.Duration, verbose bool) error {
+	if err := checkDrain(drain); err != nil {
+		return err
+	}
+	var shown net.Listener
+	if metrics != "" {
+		var err error
+		if _, _, err = net.SplitHostPort(metrics); err != nil {
+			return usagef("write it as in --metrics 127.0.0.1:7942", "--metrics %q makes no sense", metrics)
+		}
+		if shown, err = net.Listen("tcp", metrics); err != nil {
+			return failed(fmt.Errorf("show metrics: %w", err))
+		}
+		defer shown.Close()
+	}
 	calmGC(ctx)
 	s, diags, err := node.OpenSingle(file, certs, c.logger(verbose))
 	c.printFound(diags)
 	if err != nil {
-		return failf("", "%v", err)
+		return failed(err)
 	}
 	defer onSignal(func(sig os.Signal) {
 		s.ReopenLog()
@@ -86,23 +100,27 @@ func (c *cli) runSingle(ctx context.Context, file string, certs []node.Certifica
 	for _, l := range s.Listeners() {
 		fmt.Fprintf(c.errOut, "skein: serving %s on %v\n", l.Protocol(), l.Addr)
 	}
-	if metrics != "" {
-		l, err := net.Listen("tcp", metrics)
-		if err != nil {
-			return failf("", "show metrics: %v", err)
-		}
-		fmt.Fprintf(c.errOut, "skein: metrics on http://%v/metrics\n", l.Addr())
+	if shown != nil {
+		fmt.Fprintf(c.errOut, "skein: metrics on http://%v/metrics\n", shown.Addr())
 		mctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // while it drains, too
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			if err := s.ServeMetrics(mctx, l, version().Version); err != nil {
+			if err := s.ServeMetrics(mctx, shown, version().Version); err != nil {
 				c.complain(err.Error(), "")
 			}
 		}()
 		defer func() { cancel(); <-ended }()
 	}
 	return s.Run(ctx, drain)
+}
+
+// checkDrain checks what --drain says of an agent's end.
+func checkDrain(d time.Duration) error {
+	if d < 0 {
+		return usagef("give --drain a time, as in 30s; 0s cuts off what is under way", "what is under way cannot take %v", d)
+	}
+	return nil
 }
 
 // onSignal calls f for each of these signals, one at a time, until the function that it returns is called.

@@ -64,7 +64,7 @@ func (s *Single) loadCertificates() ([]*engine.Certificate, error) {
 	for _, c := range s.certs {
 		var files []cert.File
 		for _, path := range c.Files {
-			b, err := os.ReadFile(path)
+			b, err := ReadFile(path)
 			if err != nil {
 				return nil, fmt.Errorf("certificate %q: %w", c.Name, err)
 			}
@@ -89,7 +89,7 @@ func (s *Single) loadCertificates() ([]*engine.Certificate, error) {
 // Reload reads the file, and those of the certificates, again and puts them into force. When anything is wrong, the old configuration
 // goes on serving.
 func (s *Single) Reload() (config.Diagnostics, error) {
-	text, err := os.ReadFile(s.file)
+	text, err := ReadFile(s.file)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
