@@ -1,6 +1,6 @@
 // Command mutants breaks rules on purpose, one at a time in a copy that nobody else sees, and shows that each break is found: the guard's
-// by the seeded schedules of vip, those of three and five nodes or those of a pair, or those of test/sim for two whole hosts; a recovery's by
-// the tests of it. A rule whose break is not found is not tested.
+// by the seeded schedules of vip, those of three and five nodes or those of a pair, or those of test/sim for two whole hosts, or by its
+// transcripts; a recovery's by the tests of it. A rule whose break is not found is not tested.
 //
 // It changes no file of the tree: the compiler gets the broken source as an overlay.
 package main
@@ -27,7 +27,8 @@ type mutant struct {
 	new  string
 	pair bool     // the schedules of pairs find it
 	host bool     // those of pairs as whole hosts do, see test/sim
-	in   []string // not schedules, but the tests of a recovery, in the first of these packages that finds it
+	in   []string // not schedules, but tests, in the first of these packages that finds it
+	run  string   // which ones
 
 	Found bool   `json:"found"`
 	After int    `json:"after_schedules,omitempty"`
@@ -134,6 +135,7 @@ func main() {
 
 var (
 	found      = regexp.MustCompile(`seed \d+, after (\d+) schedules: ([^\n]*)`)
+	failed     = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^panic: (.*)$`)
 	foundHosts = regexp.MustCompile(`TestPairsHoldUnderRandomTrouble/seed_(\d+)[^\n]*\n\s*\S+_?\w*\.go:\d+: at [^\n:]*: ([^\n]*)`)
 )
 
@@ -141,7 +143,7 @@ var (
 const hostRuns = 60
 
 func run(runs int, out, only string) error {
-	mutants := slices.DeleteFunc(slices.Concat(mutants, recoverMutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
+	mutants := slices.DeleteFunc(slices.Concat(mutants, guardMutants, recoverMutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
 
 	dir, err := os.MkdirTemp("", "skein-mutants-")
 	if err != nil {
@@ -229,5 +231,26 @@ func (m *mutant) look(dir string, runs int) error {
 	}
 	m.Found, m.By = true, hit[2]
 	m.After, _ = strconv.Atoi(hit[1])
+	return nil
+}
+
+// lookIn runs tests against the broken code, until one finds it.
+func (m *mutant) lookIn(overlay string) error {
+	for _, pkg := range m.in {
+		said, err := exec.Command("go", "test", "-overlay", overlay, "-count=1", "-timeout=10m", "-vet=off", "-run", m.run, pkg).CombinedOutput()
+		if err == nil {
+			continue
+		}
+		hits := failed.FindAllStringSubmatch(string(said), -1)
+		if hits == nil {
+			return fmt.Errorf("it does not run: %w\n%s", err, said)
+		}
+		last := hits[len(hits)-1] // subtests stand below theirs
+		if m.By = pkg + " " + last[1]; last[1] == "" {
+			m.By = pkg + " panics: " + last[2]
+		}
+		m.Found = true
+		return nil
+	}
 	return nil
 }
