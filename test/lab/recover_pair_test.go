@@ -2,9 +2,7 @@ package lab
 
 import (
 	"context"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,22 +45,13 @@ func recoverPair(t *testing.T, mode string) {
 	since = time.Now()
 	s.must(lost.Host.PowerOn())
 	s.restart(lost)
-	s.until("the lost node says that it was left behind", func() bool {
-		st, err := lost.Status(ctx)
-		return err == nil && slices.ContainsFunc(st.Alarms, func(a api.Alarm) bool { return strings.HasPrefix(a.What, "left behind: lb2") })
-	})
+	s.leftBehind(ctx, lost, left)
 	s.heldThroughout(left.Name, since)
 	if err := lost.Apply(ctx, s.config()+"\n# too late\n", "by the lost node"); err == nil {
 		t.Error("a node that was left behind takes a change")
 	}
 
-	s.must(lost.Stop(ctx))
-	s.must(os.RemoveAll(filepath.Join(lost.Dir, "cluster")))
-	token, err := left.Token(ctx, "balancer")
-	s.must(err)
-	_, err = lost.Skein(ctx, "cluster", "join", left.Host.Addr.String(), "--config", filepath.Join(lost.Dir, "node.hcl"), "--token", token)
-	s.must(err)
-	s.restart(lost)
+	s.joinsAnew(ctx, lost, left)
 	s.ready()
 	s.heldThroughout(left.Name, since)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,18 +58,7 @@ func TestRecoverWithoutTheMajority(t *testing.T) {
 		s.restart(n)
 	}
 	for _, n := range lost {
-		s.until(n.Name+" says that it was left behind", func() bool {
-			st, err := n.Status(ctx)
-			if err != nil {
-				return false
-			}
-			for _, a := range st.Alarms {
-				if strings.HasPrefix(a.What, "left behind: "+left.Name) {
-					return true
-				}
-			}
-			return false
-		})
+		s.leftBehind(ctx, n, left)
 	}
 	s.stays(since)
 	if h := s.holder(); h != left.Name {
@@ -76,14 +66,29 @@ func TestRecoverWithoutTheMajority(t *testing.T) {
 	}
 
 	for _, n := range lost {
-		s.must(n.Stop(ctx))
-		s.must(os.RemoveAll(filepath.Join(n.Dir, "cluster")))
-		token, err := left.Token(ctx, "balancer")
-		s.must(err)
-		_, err = n.Skein(ctx, "cluster", "join", left.Host.Addr.String(), "--config", filepath.Join(n.Dir, "node.hcl"), "--token", token)
-		s.must(err)
-		s.restart(n)
+		s.joinsAnew(ctx, n, left)
 	}
 	s.wait("three voters", func(st *api.Status) bool { return fleet.Whole(st, 3) })
 	s.stays(since)
+}
+
+// leftBehind waits until n says that the cluster goes on without it, by the word of left.
+func (s *stage) leftBehind(ctx context.Context, n, left *fleet.Node) {
+	s.t.Helper()
+	s.until(n.Name+" says that it was left behind", func() bool {
+		st, err := n.Status(ctx)
+		return err == nil && slices.ContainsFunc(st.Alarms, func(a api.Alarm) bool { return strings.HasPrefix(a.What, "left behind: "+left.Name) })
+	})
+}
+
+// joinsAnew lets n join the cluster of left with an empty directory.
+func (s *stage) joinsAnew(ctx context.Context, n, left *fleet.Node) {
+	s.t.Helper()
+	s.must(n.Stop(ctx))
+	s.must(os.RemoveAll(filepath.Join(n.Dir, "cluster")))
+	token, err := left.Token(ctx, "balancer")
+	s.must(err)
+	_, err = n.Skein(ctx, "cluster", "join", left.Host.Addr.String(), "--config", filepath.Join(n.Dir, "node.hcl"), "--token", token)
+	s.must(err)
+	s.restart(n)
 }

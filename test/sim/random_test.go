@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -18,46 +19,68 @@ var (
 // Whatever happens to three or five nodes, no address is ever answered for by two of them, nor by one that a majority can't hear; and
 // once everything is repaired the cluster finds back by itself, all nodes agree, and nothing that a client was promised is lost.
 func TestEverythingHoldsUnderRandomTrouble(t *testing.T) {
-	runs := 12
-	if testing.Short() {
-		runs = 2
-	}
-	if *simRuns > 0 {
-		runs = *simRuns
-	}
-	var virtual, slowest time.Duration
-	promises := 0
-	for i := range runs {
-		seed := uint64(i + 1)
-		if *simSeed != 0 {
-			if seed = *simSeed; i > 0 {
-				return
-			}
+	var p played
+	p.seeds(t, 12, 2, *simRuns, func(t *testing.T, seed uint64) {
+		size := 3
+		if seed%4 == 0 {
+			size = 5
 		}
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			size := 3
-			if seed%4 == 0 {
-				size = 5
-			}
-			inBubble(t, seed, size, func(w *World, c *Clients) {
-				trouble := &Trouble{w: w, c: c}
-				trouble.Run(50)
-				took := trouble.End(60 * time.Second)
-				c.Reload(w.Nodes[0])
-				virtual, slowest, promises = virtual+time.Since(w.start), max(slowest, took), promises+c.acked
-				t.Logf("%d nodes, %v of trouble, settled in %v, %d promises kept", size, time.Since(w.start), took, c.acked)
-			})
+		inBubble(t, seed, size, func(w *World, c *Clients) {
+			trouble := &Trouble{w: w, c: c}
+			p.play(fmt.Sprint(size, " nodes"), w, c, 50, trouble.Run, trouble.End)
 		})
+	})
+	p.save(t, *simOut, nil)
+}
+
+// played is what random trouble came to.
+type played struct {
+	runs, promises   int
+	first            uint64 // seed
+	virtual, slowest time.Duration
+}
+
+// seeds calls test for each seed: so many, fewer in a short run, or as many as were asked for; or for the one seed that was.
+func (p *played) seeds(t *testing.T, few, short, asked int, test func(t *testing.T, seed uint64)) {
+	if p.runs = few; testing.Short() {
+		p.runs = short
 	}
-	if *simOut != "" && !t.Failed() {
-		b, err := json.MarshalIndent(map[string]any{
-			"schedules": runs, "first_seed": 1, "virtual_minutes": virtual.Minutes(), "promises_kept": promises, "slowest_recovery_s": slowest.Seconds(), "violations": 0,
-		}, "", "  ")
-		if err == nil {
-			err = os.WriteFile(*simOut, append(b, '\n'), 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if asked > 0 {
+		p.runs = asked
+	}
+	if p.first = 1; *simSeed != 0 {
+		p.runs, p.first = 1, *simSeed
+	}
+	for i := range p.runs {
+		seed := p.first + uint64(i)
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { test(t, seed) })
+	}
+}
+
+// play makes so many steps of trouble, and sees it settle.
+func (p *played) play(kind string, w *World, c *Clients, steps int, trouble func(int), end func(time.Duration) time.Duration) {
+	trouble(steps)
+	took := end(60 * time.Second)
+	c.Reload(w.Nodes[0])
+	p.virtual, p.slowest, p.promises = p.virtual+time.Since(w.start), max(p.slowest, took), p.promises+c.acked
+	w.tb.Logf("%s: %v of trouble, settled in %v, %d promises kept", kind, time.Since(w.start), took, c.acked)
+}
+
+// save writes what was played to a file, if there is one and all held.
+func (p *played) save(t *testing.T, file string, more map[string]any) {
+	if file == "" || t.Failed() {
+		return
+	}
+	results := map[string]any{
+		"schedules": p.runs, "first_seed": p.first, "virtual_minutes": p.virtual.Minutes(), "promises_kept": p.promises, "slowest_recovery_s": p.slowest.Seconds(),
+		"violations": 0,
+	}
+	maps.Copy(results, more)
+	b, err := json.MarshalIndent(results, "", "  ")
+	if err == nil {
+		err = os.WriteFile(file, append(b, '\n'), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
