@@ -183,6 +183,6 @@ func (c *cli) clusterJoinCommand() *cobra.Command {
 		},
 	}
 	nodeFileFlag(cmd, &file)
-	cmd.Flags().StringVar(&token, "token", "", "what `skein cluster token` printed on a node of the cluster")
+	cmd.Flags().StringVar(&token, "token", "", "what \"skein cluster token\" printed on a node of the cluster")
 	return cmd
 }

@@ -66,7 +66,7 @@ func TestFmtSaysThatItIsWrittenWhenItIs(t *testing.T) {
 	var out, said bytes.Buffer
 	c := &cli{in: strings.NewReader(""), out: &out, errOut: &said, env: func(string) string { return "" }}
 	code := c.run(context.Background(), []string{"fmt", "-w", fmt.Sprintf("/proc/self/fd/%d", f.Fd())})
-	if code != exitFailed || out.Len() > 0 || !strings.HasPrefix(said.String(), "error: write the file back: ") {
+	if code != exitFailed || out.Len() > 0 || !strings.HasPrefix(said.String(), "error: write /proc/self/fd/") {
 		t.Errorf("exit code %d, output %q, said %q", code, &out, &said)
 	}
 }

@@ -97,11 +97,11 @@ func replaceFile(path string, text []byte) error {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("write the file back: %w", err)
+		return fmt.Errorf("write %s back: %w", path, err)
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".skein-fmt-*")
 	if err != nil {
-		return fmt.Errorf("write the file back: %w", err)
+		return fmt.Errorf("write %s back: %w", path, err)
 	}
 	defer os.Remove(tmp.Name()) // nothing is left to remove after the rename
 	_, err = tmp.Write(text)
@@ -118,7 +118,7 @@ func replaceFile(path string, text []byte) error {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("write the file back: %w", err)
+		return fmt.Errorf("write %s back: %w", path, err)
 	}
 	return nil
 }
