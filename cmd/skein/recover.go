@@ -24,11 +24,11 @@ func (c *cli) clusterRecoverCommand() *cobra.Command {
 		Use:   "recover",
 		Short: "Go on with this node when the majority is lost for good",
 		Long: `Go on with this node when the majority of the voters is lost for good. It is typed on a surviving node, once its agent is
-stopped. That node becomes the whole cluster, with the configuration, certificates and sticky entries that it has; nodes named with --keep stay
-members and follow it. The lost ones are refused from then on, and have to join anew.
+stopped. That node becomes the whole cluster, with the configuration, certificates and sticky entries that it has; nodes
+named with --keep stay members and follow it. The lost ones are refused from then on, and have to join anew.
 
-What it does, and what it cannot know, is shown first. It refuses while a majority answers: then nothing is lost, and starting the missing
-agents is all that is needed. It may be interrupted and repeated: what it does, it does in one step.`,
+What it does, and what it cannot know, is shown first. It refuses while a majority answers: then nothing is lost, and
+starting the missing agents is all that is needed. It may be interrupted and repeated: what it does, it does in one step.`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			conf, err := c.nodeFile(file)

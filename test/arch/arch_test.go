@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"engine/plan":        {"config", "engine/h1", "engine/balance"},
 	"engine/proxy":       {"config", "engine/h1", "engine/balance", "engine/plan", "engine/loop", "engine/tlsterm", "engine/accesslog"},
 	"engine/tlsterm":     {"engine/loop"},
-	"vip":                {"config"},
+	"vip":                {},
 	"healthcheck":        {"config"},
 	"state":              {"config"},
 	"cluster":            {"state", "config"},
