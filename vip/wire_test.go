@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 func sampleMessage() *message {
@@ -101,7 +102,8 @@ func FuzzHeartbeat(f *testing.F) {
 				if why := c.unpack(c.pack(nil, &m), &again); why != "" || again != clip(m) {
 					t.Fatalf("%q: %+v became %+v", why, m, again)
 				}
-				machineTakes(&m)
+				machineTakes(&m, false)
+				machineTakes(&m, true)
 			}
 		}
 		c.unpack(b, &m)
@@ -116,10 +118,14 @@ func clip(m message) message {
 	return m
 }
 
-// machineTakes shows a signed message of any content to a machine that is its receiver: a peer gone mad must not stop us.
-func machineTakes(msg *message) {
+// machineTakes shows a signed message of any content to a machine that is its receiver, and one that it has overtaken: a peer gone mad must
+// not stop us.
+func machineTakes(msg *message, pair bool) {
 	m := newMachine(int64(3600e9), 1, true)
-	s := Setup{Self: "n2", SelfVoter: true, Also: make([]netip.AddrPort, 1), Peers: []Peer{{Name: "n1", Voter: true, Also: make([]netip.AddrPort, 1)}, {Name: "n3", Voter: true}}, VIPs: []VIP{{Name: "public"}, {Name: "db"}}}
+	s := Setup{Self: "n2", SelfVoter: true, Also: make([]netip.AddrPort, 1), Peers: []Peer{{Name: "n1", Voter: true, Also: make([]netip.AddrPort, 1)}, {Name: "n3", Voter: true}}, VIPs: []VIP{{Name: "public"}, {Name: "db", VRRP: &VRRP{ID: 51, Version: 3, Priority: 100, Interval: time.Second}}}}
+	if pair {
+		s.Pair, s.Peers = &Pair{Tiebreak: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, File: "pair.json"}, s.Peers[:1]
+	}
 	now := int64(3602e9)
 	m.configure(now, &s)
 	msg.from, msg.to = idOf("n1"), idOf("n2")
@@ -131,6 +137,9 @@ func machineTakes(msg *message) {
 	msg.echoBoot, msg.echoSeq = 1, 1
 	m.receive(now+ms, 0, msg)
 	m.receive(now+ms, 1, msg)
+	late := *msg
+	late.seq--
+	m.receive(now+ms, 0, &late)
 	m.tick(now + 2*ms)
 	m.status(now + 3*ms)
 }

@@ -60,6 +60,7 @@ var guardMutants = slices.Concat(
 	),
 	broken("vip/decide.go",
 		[3]string{"vrrp: who goes on never says good-bye", "\tv.routing.passing = 0\n", ""},
+		[3]string{"vrrp: nothing is parked, since the router has ended", "m.parkFor(now, i, why)\n\tm.endRouting(now, v, why)", "m.endRouting(now, v, why)\n\tm.parkFor(now, i, why)"},
 	),
 	broken("vip/grant.go",
 		[3]string{"vrrp: nobody says that it is active", "if v.held && v.routing.active || now", "if now"},
