@@ -52,7 +52,7 @@ func (d *demo) shell(ctx context.Context) error {
 
 	cmd := lab.Command(cmp.Or(d.c.env("SHELL"), "/bin/sh"))
 	cmd.SysProcAttr.Setpgid = false // it has to stay in the terminal's foreground
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = d.c.in, d.c.out, d.c.errOut
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = d.c.in, d.c.stdout(), d.c.errOut
 	cmd.Env = append(os.Environ(), "SKEIN_SOCKET="+asked.Socket())
 	for _, n := range d.fleet.Nodes() {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", n.Name, n.Agent().Pid))

@@ -70,3 +70,14 @@ func TestFmtSaysThatItIsWrittenWhenItIs(t *testing.T) {
 		t.Errorf("exit code %d, output %q, said %q", code, &out, &said)
 	}
 }
+
+// A process that is given standard output gets the file, not a pipe in front of it: a shell would have no terminal.
+func TestStandardOutputIsHandedOnAsItIs(t *testing.T) {
+	c := &cli{out: os.Stdout, errOut: new(bytes.Buffer), env: func(string) string { return "" }}
+	for range 2 { // before and after a command
+		if c.stdout() != os.Stdout {
+			t.Fatalf("it is a %T", c.stdout())
+		}
+		c.run(context.Background(), []string{"check"})
+	}
+}

@@ -35,6 +35,14 @@ func (s *sink) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// stdout is standard output itself, for a process that is given it: through anything else a shell would see no terminal.
+func (c *cli) stdout() io.Writer {
+	if s, ok := c.out.(*sink); ok {
+		return s.Writer
+	}
+	return c.out
+}
+
 // judge returns how a command that ended with err has ended, given what became of its output.
 func (s *sink) judge(err error) error {
 	var said silent
