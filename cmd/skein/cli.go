@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -248,8 +249,13 @@ func (c *cli) readFile(path string) (name string, text []byte, err error) {
 func (c *cli) readText(path, what string) (name string, text []byte, err error) {
 	if path == "-" {
 		text, err = io.ReadAll(io.LimitReader(c.in, config.MaxSize+1))
-		if name = "stdin"; len(text) > config.MaxSize {
+		name = "stdin"
+		switch {
+		case err != nil:
+		case len(text) > config.MaxSize:
 			err = fmt.Errorf("%s is larger than %d MiB", name, config.MaxSize>>20)
+		case len(bytes.TrimSpace(text)) == 0: // whatever was to write it has failed; `apply -` would take everything away
+			return name, nil, failf("to mean an empty one, name a file", "read the %s: nothing came from standard input", what)
 		}
 	} else {
 		text, err = node.ReadFile(path)
