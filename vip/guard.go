@@ -35,6 +35,9 @@ const (
 	gateRetry     = int64(10 * time.Second)
 	batchMax      = 128     // packets of one kind per turn of the loop
 	spinGuard     = 100_000 // never wait for less than this, in ns, twice in a row
+	restEvery     = 200 * ms
+	restFor       = 2 * ms
+	rested        = int64(50_000) // ns: it slept
 )
 
 // guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
@@ -195,6 +198,7 @@ func (g *guard) loop() error {
 	var timeout unix.Timespec
 	fds := make([]unix.PollFd, 0, 32)
 	hurried := false
+	restAt := g.now() + restEvery
 	for !g.quit && !g.stop.Load() {
 		fds = append(fds[:0],
 			unix.PollFd{Fd: int32(g.wakeFd), Events: unix.POLLIN},
@@ -233,11 +237,20 @@ func (g *guard) loop() error {
 		}
 		hurried = wait < spinGuard
 		timeout = unix.NsecToTimespec(wait)
+		before := g.now()
 		n, err := unix.Ppoll(fds, &timeout, nil)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait: %w", err)
 		}
-		now = g.now()
+		switch now = g.now(); {
+		case now-before >= rested:
+			restAt = now + restEvery
+		case now >= restAt: // a flood of packets: others need this processor, and who never rests is killed, see settle
+			timeout = unix.NsecToTimespec(restFor)
+			_, _ = unix.Ppoll(nil, &timeout, nil)
+			now = g.now()
+			restAt = now + restEvery
+		}
 		if n == 0 && err == nil {
 			g.m.woke(now, now-due)
 		}

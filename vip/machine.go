@@ -192,7 +192,7 @@ const (
 // newMachine returns a machine that knows nobody. boot tells its life from its former ones.
 func newMachine(now int64, boot uint64, realTime bool) *machine {
 	m := &machine{boot: boot, start: now, reads: OwnFormats(), realTime: realTime, nextBeat: now}
-	m.prof = profileFor(realTime, 0, 0, 0)
+	m.prof = profileFor(realTime, 0, 0)
 	return m
 }
 

@@ -48,16 +48,21 @@ var gates = [...]int64{40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms}
 //	lease   = promise - margin
 //	lease  >= 2 interval + 2 lateness + rtt        or the promise grows by a quarter of an interval, up to maxPromise
 //
-// By quarters: every fail-over waits for the promise, and a guard that is 6 ms late now and then shall not cost it an interval.
-func profileFor(realTime bool, lateness, peerLateness, rtt int64) profile {
-	c := safe
+// By quarters: every fail-over waits for the promise, and a guard that is 6 ms late now and then shall not cost it an interval. A fast
+// one that would promise for longer than safe does is safe: who wakes up 70 ms late gains nothing by beating every 20 ms.
+func profileFor(realTime bool, lateness, rtt int64) profile {
 	switch {
 	case rtt >= farRTT:
-		c = far
+		return far.stretched(lateness, rtt)
 	case realTime:
-		c = fast
+		if p := fast.stretched(lateness, rtt); p.promise <= safe.times*safe.interval {
+			return p
+		}
 	}
-	late := max(lateness, peerLateness)
+	return safe.stretched(lateness, rtt)
+}
+
+func (c class) stretched(late, rtt int64) profile {
 	for n := 4 * c.times; ; n++ {
 		p := profile{name: c.name, interval: c.interval, promise: min(n*c.interval/4, maxPromise)}
 		p.lease = p.promise - max(p.promise/6, min(late+5*ms, p.promise/2))
@@ -97,7 +102,7 @@ func (m *machine) retune(now int64) {
 		slices.Sort(rtts[:n])
 		rtt = rtts[q-1]
 	}
-	p := profileFor(m.realTime, m.needLate.put(now, late), 0, m.needRTT.put(now, rtt))
+	p := profileFor(m.realTime, m.needLate.put(now, late), m.needRTT.put(now, rtt))
 	if was := m.prof; p != was {
 		if m.prof = p; p.interval != was.interval || p.promise != was.promise {
 			m.report()

@@ -7,30 +7,41 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// fifoPriority is below what a kernel's own threads use and above everything ordinary.
-const fifoPriority = 20
+// priority is below what a kernel's own threads use and above everything ordinary.
+const priority = 20
+
+// unrest is for how long a thread may run in real time without ever sleeping. Then the kernel kills the process: something is wrong with
+// it, and everything else on its processor stands still. What it holds lapses by itself, and it is started anew.
+const unrest = 2 * time.Second
 
 // settle makes the process as punctual as it may be: no garbage collection while the heap is small, memory locked, all threads
 // in real time. What is not permitted is left out; the answers say so. The calling goroutine keeps its thread.
 func settle() (realTime, locked bool) {
 	runtime.LockOSThread()
-	runtime.GOMAXPROCS(2)
+	// Go's runtime waits for its own threads by turns of a loop (the sweeper for who sweeps, a mark assist for who marks), and in real time
+	// that waits for ever when the other thread has to have this very processor: measured with one processor and two threads that may
+	// run Go, after the first collection. So there is never more than one for each processor.
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20) // the heap lives in 2 MB; this is for the leak that nobody has found yet
+	debug.SetMemoryLimit(64 << 20) // the heap lives in 2 MB; garbage comes with every report to the agent, some 64 MB in half an hour
 	locked = lockMemory() == nil
-	realTime = true
+	most := uint64(unrest.Microseconds())
+	_ = unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: most, Max: most}) // refused where it is lower already
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return false, locked
 	}
-	// All threads: the loop waits for the runtime's own now and then. Threads made later inherit.
+	// All threads: the loop waits for the runtime's own now and then. Threads made later inherit. SCHED_RR, not SCHED_FIFO: to others they are
+	// the same, and where threads of this process wait for one another, turns of 100 ms end what would not end.
+	realTime = true
 	for _, t := range tasks {
 		tid, _ := strconv.Atoi(t.Name())
-		a := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: fifoPriority}
+		a := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: priority}
 		if err := unix.SchedSetAttr(tid, &a, 0); err != nil {
 			realTime = false
 		}

@@ -230,7 +230,7 @@ type State struct {
 	Fit         bool   // what the guard believes of its own agent
 	Unfit       string // why not, as it sees it
 	Silent      bool   // just started: grants and claims nothing yet
-	RealTime    bool   // runs as SCHED_FIFO
+	RealTime    bool   // runs in real time (SCHED_RR)
 	Locked      bool   // memory locked
 	Profile     string
 	ProfileWhy  string        // why it is not the fastest one; empty when it is

@@ -29,7 +29,7 @@ type VirtualOptions struct {
 	Edge     Edge
 	Pair     PairEdge             // nil: it is never one of a pair, and asks the segment nothing
 	Boot     func() uint64        // tells one life of the guard from another
-	RealTime bool                 // as if it ran as SCHED_FIFO
+	RealTime bool                 // as if it ran in real time
 	Late     func() time.Duration // how late it wakes each time; nil: never
 }
 

@@ -118,7 +118,7 @@ func TestProfilesKeepTheirMargins(t *testing.T) {
 	for _, rt := range []bool{true, false} {
 		for late := int64(0); late < 300*ms; late += 3 * ms {
 			for _, rtt := range []int64{0, ms, 20 * ms, 100 * ms} {
-				p := profileFor(rt, late, late/2, rtt)
+				p := profileFor(rt, late, rtt)
 				if p.promise > maxPromise || p.lease >= p.promise || p.gate == 0 || p.gate >= p.lease {
 					t.Fatalf("rt=%v late=%d rtt=%d: %+v", rt, late/ms, rtt/ms, p)
 				}
@@ -128,7 +128,7 @@ func TestProfilesKeepTheirMargins(t *testing.T) {
 			}
 		}
 	}
-	if p := profileFor(true, 0, 0, ms/2); p.promise != 60*ms || p.lease != 50*ms || p.gate != 40*ms {
+	if p := profileFor(true, 0, ms/2); p.promise != 60*ms || p.lease != 50*ms || p.gate != 40*ms {
 		t.Errorf("fast is %+v", p)
 	}
 }

@@ -70,9 +70,20 @@ func run(only, results string) error {
 	defer os.RemoveAll(l.dir)
 	var rows []row
 	var bad []string
+	at := labNet
 	for _, s := range scenarios {
 		if only != "" && !contains(strings.Split(only, ","), s.name) {
 			continue
+		}
+		if s.where == nil {
+			s.where = labNet
+		}
+		if s.where != at {
+			fmt.Printf("%-16s the address goes to %s ...\n", "", s.where.dev)
+			if err := errors.Join(at.leave(l), s.where.enter(l)); err != nil {
+				return err
+			}
+			at = s.where
 		}
 		fmt.Printf("%-16s %s ...\n", s.name, s.what)
 		r := l.play(s)
@@ -82,11 +93,14 @@ func run(only, results string) error {
 			fmt.Printf("%-16s FAILED: %s\n", "", r.Problem)
 		}
 	}
+	if err := at.leave(l); err != nil {
+		return err
+	}
 	table := tabulate(rows)
 	fmt.Print("\n", table)
 	if results != "" {
 		b, err := json.MarshalIndent(map[string]any{
-			"at": time.Now().UTC().Format(time.RFC3339), "version": l.version, "kernel": l.kernel, "emulated": os.Getenv("SKEIN_EMULATED") != "", "scenarios": rows,
+			"at": time.Now().UTC().Format(time.RFC3339), "version": l.version, "kernel": l.kernel, "emulated": l.emulated, "scenarios": rows,
 		}, "", "  ")
 		err = errors.Join(err, os.MkdirAll(results, 0o755),
 			os.WriteFile(filepath.Join(results, "scenarios.json"), append(b, '\n'), 0o644),
@@ -120,10 +134,11 @@ func tabulate(rows []row) string {
 // world is the machines.
 type world struct {
 	dir     string // of the ssh configuration
-	vip     string
 	net     string // the first three bytes of the lab's network
 	version string
 	kernel  string
+
+	emulated bool
 }
 
 var nodes = []string{"lb1", "lb2", "lb3"}
@@ -133,11 +148,10 @@ func open() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &world{dir: dir, net: "192.168.56"}
+	l := &world{dir: dir, net: "192.168.56", emulated: os.Getenv("SKEIN_EMULATED") != ""}
 	if n := os.Getenv("SKEIN_NET"); n != "" {
 		l.net = n
 	}
-	l.vip = l.net + ".100"
 	out, err := exec.Command("vagrant", "ssh-config").Output()
 	if err != nil {
 		os.RemoveAll(dir)
@@ -169,8 +183,8 @@ func (l *world) ssh(host, command string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// holder returns the node that the cluster says holds the VIP, when every node is there and well.
-func (l *world) holder(patience time.Duration) (string, error) {
+// holder returns the node that the cluster says holds a VIP, when every node is there and well.
+func (l *world) holder(vip string, patience time.Duration) (string, error) {
 	var last error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Second) {
 		for _, n := range nodes {
@@ -180,11 +194,21 @@ func (l *world) holder(patience time.Duration) (string, error) {
 				continue
 			}
 			var vips struct {
-				Items []struct {
+				VIPs []struct {
+					Name   string `json:"name"`
 					Holder string `json:"holder"`
-				} `json:"items"`
+				} `json:"vips"`
 			}
-			if err := json.Unmarshal([]byte(out), &vips); err != nil || len(vips.Items) == 0 || vips.Items[0].Holder == "" {
+			if err := json.Unmarshal([]byte(out), &vips); err != nil {
+				return "", fmt.Errorf("skein vip list on %s: %w", n, err)
+			}
+			holder := ""
+			for _, v := range vips.VIPs {
+				if v.Name == vip {
+					holder = v.Holder
+				}
+			}
+			if holder == "" {
 				last = fmt.Errorf("no holder yet: %s", out)
 				continue
 			}
@@ -192,7 +216,7 @@ func (l *world) holder(patience time.Duration) (string, error) {
 				last = err
 				continue
 			}
-			return vips.Items[0].Holder, nil
+			return holder, nil
 		}
 	}
 	return "", fmt.Errorf("the cluster is not well after %v: %w", patience, last)
@@ -202,14 +226,18 @@ func (l *world) holder(patience time.Duration) (string, error) {
 func (l *world) play(s scenario) (r row) {
 	r = row{Scenario: s.name, What: s.what}
 	fail := func(err error) row { r.Problem = err.Error(); return r }
-	holder, err := l.holder(5 * time.Minute)
+	holder, err := l.holder(s.where.vip, 5*time.Minute)
 	if err != nil {
 		return fail(err)
 	}
 	r.Before = holder
 	length := 12*time.Second + s.pause
+	pace := "-every 20ms -deadline 1s"
+	if l.emulated { // 50 connections a second are more than such a machine can do
+		pace = "-every 200ms -deadline 3s"
+	}
 	probe := exec.Command("ssh", "-F", l.config(), "-o", "LogLevel=ERROR", "client",
-		fmt.Sprintf("sudo probe -vip %s -if eth1 -from %s.192 -for %v -streams 10", l.vip, l.net, length))
+		fmt.Sprintf("sudo probe -vip %s -if %s -from %s.192 -for %v -streams 10 %s", s.where.addr(l), s.where.client, s.where.net(l), length, pace))
 	var out strings.Builder
 	probe.Stdout, probe.Stderr = &out, &out
 	if err := probe.Start(); err != nil {
@@ -228,7 +256,7 @@ func (l *world) play(s scenario) (r row) {
 	if err := json.Unmarshal([]byte(out.String()), &r.Seen); err != nil {
 		return fail(fmt.Errorf("%w: %s", err, out.String()))
 	}
-	if r.After, err = l.holder(5 * time.Minute); err != nil {
+	if r.After, err = l.holder(s.where.vip, 5*time.Minute); err != nil {
 		return fail(err)
 	}
 	switch {

@@ -11,6 +11,7 @@ import (
 // scenario is one thing that happens to the holder, seen from the client.
 type scenario struct {
 	name, what   string
+	where        *segment // of the address; nil: labNet
 	act          func(l *world, holder string) error
 	pause        time.Duration // between act and undo, or the end
 	undo         func(l *world, holder string) error
@@ -62,12 +63,28 @@ var scenarios = []scenario{
 		name: "clock stepped", what: "the holder's clock goes an hour ahead, and back",
 		act: on(`date -s "+1 hour" >/dev/null`), pause: 5 * time.Second, undo: on(`date -s "-1 hour" >/dev/null`), stays: true,
 	},
-	{name: "vip moved", what: "skein vip move", act: on("skein vip move public --yes --drain 10s"), pause: 5 * time.Second},
+	{name: "vip moved", what: "skein vip move", act: on("skein vip move public --drain 30s --no-wait"), pause: 5 * time.Second},
 	{
 		name: "node drained", what: "skein node drain, then enable",
-		act: onNode("skein node drain %s --yes --drain 10s"), pause: 5 * time.Second, undo: onNode("skein node enable %s"),
+		act: onNode("skein node drain %s --drain 30s --no-wait"), pause: 5 * time.Second, undo: onNode("skein node enable %s"),
 	},
 	{name: "unit restarted", what: "systemctl restart skein on the holder", act: on("systemctl restart --no-block skein"), pause: 20 * time.Second},
+	{
+		name: "vlan: cable", where: vlan, what: "the address is on a VLAN; the holder's cable is cut, later mended",
+		act: cable("down"), pause: 10 * time.Second, undo: cable("up"),
+	},
+	{name: "vlan: moved", where: vlan, what: "the address is on a VLAN; skein vip move", act: on("skein vip move vlan --drain 30s --no-wait"), pause: 5 * time.Second},
+	{name: "vlan: gone", where: vlan, what: "the address is on a VLAN; its interface is deleted on the holder, later made anew", act: on("ip link del eth1.7"),
+		pause: 10 * time.Second, undo: remakeVLAN},
+	{
+		name: "bond: one cable", where: bond, what: "the address is on a bond of two; the cable of the one that carries it is cut",
+		act: bondCables("down", false), pause: 10 * time.Second, undo: bondCables("up", false), stays: true,
+	},
+	{
+		name: "bond: both", where: bond, what: "the address is on a bond of two; both cables are cut",
+		act: bondCables("down", true), pause: 10 * time.Second, undo: bondCables("up", true),
+	},
+	{name: "bond: moved", where: bond, what: "the address is on a bond of two; skein vip move", act: on("skein vip move bond --drain 30s --no-wait"), pause: 5 * time.Second},
 	{name: "all rebooted", what: "every balancer loses its power and starts again", act: rebootAll, pause: 60 * time.Second, long: true},
 }
 
@@ -93,18 +110,9 @@ func command(name string, args ...string) error {
 // cable pulls or plugs the cable of the holder's second interface, the one on the lab's network.
 func cable(state string) func(*world, string) error {
 	return func(_ *world, holder string) error {
-		out, err := exec.Command("virsh", "domiflist", domain(holder)).Output()
+		macs, err := cards(holder)
 		if err != nil {
 			return err
-		}
-		var macs []string
-		for line := range strings.Lines(string(out)) {
-			if f := strings.Fields(line); len(f) == 5 && strings.Contains(f[4], ":") {
-				macs = append(macs, f[4])
-			}
-		}
-		if len(macs) < 2 {
-			return fmt.Errorf("%s has %d interfaces, want 2", holder, len(macs))
 		}
 		return command("virsh", "domif-setlink", domain(holder), macs[1], state)
 	}
@@ -127,7 +135,7 @@ func partition(l *world, holder string) error {
 }
 
 func taken(l *world, holder string) error {
-	return on("ip addr del "+l.vip+"/32 dev eth1")(l, holder)
+	return on("ip addr del "+labNet.addr(l)+"/32 dev eth1")(l, holder)
 }
 
 func rebootAll(*world, string) error {
