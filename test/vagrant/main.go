@@ -80,10 +80,12 @@ func run(only, results string) error {
 		}
 		if s.where != at {
 			fmt.Printf("%-16s the address goes to %s ...\n", "", s.where.dev)
-			if err := errors.Join(at.leave(l), s.where.enter(l)); err != nil {
-				return err
+			err := errors.Join(at.leave(l), s.where.enter(l))
+			if at = s.where; err != nil {
+				fmt.Printf("%-16s FAILED: %v\n", "", err)
+				bad = append(bad, s.name)
+				break
 			}
-			at = s.where
 		}
 		fmt.Printf("%-16s %s ...\n", s.name, s.what)
 		r := l.play(s)
@@ -93,9 +95,7 @@ func run(only, results string) error {
 			fmt.Printf("%-16s FAILED: %s\n", "", r.Problem)
 		}
 	}
-	if err := at.leave(l); err != nil {
-		return err
-	}
+	left := at.leave(l)
 	table := tabulate(rows)
 	fmt.Print("\n", table)
 	if results != "" {
@@ -110,9 +110,9 @@ func run(only, results string) error {
 		}
 	}
 	if len(bad) > 0 {
-		return fmt.Errorf("%d of %d scenarios failed: %s", len(bad), len(rows), strings.Join(bad, ", "))
+		return errors.Join(fmt.Errorf("%d of %d scenarios failed: %s", len(bad), len(rows), strings.Join(bad, ", ")), left)
 	}
-	return nil
+	return left
 }
 
 func tabulate(rows []row) string {
@@ -139,6 +139,7 @@ type world struct {
 	kernel  string
 
 	emulated bool
+	base     string // the configuration without what a segment adds
 }
 
 var nodes = []string{"lb1", "lb2", "lb3"}

@@ -36,7 +36,7 @@ func (s *segment) net(l *world) string {
 
 func (s *segment) addr(l *world) string { return s.net(l) + ".100" }
 
-// enter makes the interfaces, and puts the address and its frontends beside those of edge.hcl.
+// enter makes the interfaces, and puts the address and its frontends beside those that are configured.
 func (s *segment) enter(l *world) error {
 	if s.raise == nil {
 		return nil
@@ -60,8 +60,11 @@ frontend "echo-%[1]s" {
   backend = "echo"
 }
 `, s.vip, s.addr(l), s.dev)
-	_, err := l.ssh(nodes[0], "cat /tmp/edge.hcl - >/tmp/more.hcl <<'END'\n"+more+"END\nsudo skein apply /tmp/more.hcl")
-	return err
+	var err error
+	if l.base, err = l.ssh(nodes[0], "sudo skein show"); err != nil {
+		return err
+	}
+	return l.apply(l.base + more)
 }
 
 // leave puts everything back as it was.
@@ -69,8 +72,13 @@ func (s *segment) leave(l *world) error {
 	if s.lower == nil {
 		return nil
 	}
-	_, err := l.ssh(nodes[0], "sudo skein apply /tmp/edge.hcl")
-	return errors.Join(err, s.lower(l, s))
+	return errors.Join(l.apply(l.base), s.lower(l, s))
+}
+
+// apply makes a configuration the cluster's.
+func (l *world) apply(config string) error {
+	_, err := l.ssh(nodes[0], "sudo skein apply - <<'END'\n"+config+"\nEND")
+	return err
 }
 
 // everywhere runs a command as root on the nodes and the client, with $IP as the machine's address in the segment.
