@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/skeinlb/skein/state"
@@ -94,7 +95,7 @@ func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 	to := req.Node
 	if to == "" {
 		if to = state.Target(v, healthOf(&st), name); to == "" {
-			return errorf(CodeConflict, "`skein node list` says what is wrong with them", "no other node can take vip %q", name)
+			return s.nobody(v, &st, name)
 		}
 	}
 	if err := s.suits(v, &st, name, to); err != nil {
@@ -148,6 +149,23 @@ func (s *Status) moves(unit []string) error {
 		}
 	}
 	return nil
+}
+
+// nobody says of each node that could have taken a VIP why it cannot.
+func (s *Server) nobody(v *state.View, st *Status, name string) error {
+	var whys []string
+	for _, n := range st.Nodes {
+		if n.Role != string(state.Balancer) || n.Name == v.Placements[name].Node {
+			continue
+		}
+		if err := s.suits(v, st, name, n.Name); err != nil {
+			whys = append(whys, err.Error())
+		}
+	}
+	if len(whys) == 0 {
+		return errorf(CodeConflict, "`skein node list` shows all", "no other node can take vip %q", name)
+	}
+	return errorf(CodeConflict, "`skein node list` shows all", "no other node can take vip %q: %s", name, strings.Join(whys, "; "))
 }
 
 // suits refuses a target that cannot take the VIP, and says what is wrong with it.
