@@ -18,9 +18,10 @@ const (
 	promiseSeen = apartSays + 10*ms
 	// One of two that both hold loses the tie-break as well: its last answer ages, which takes a pairing.life more.
 	promiseTie = 10 * ms
-	// The other one is served by the survivor of a death, from a peace in which nothing else was wrong.
+	// The other one is served by the survivor of a death, from a peace in which nothing else was wrong but that its last heartbeat may
+	// have been under way for 30 ms.
 	promiseTaken     = 330 * ms
-	promiseAvailable = 130 * ms
+	promiseAvailable = 110*ms + 30*ms
 	promiseLeft      = leftWait + 60*ms // the agent's death, which its guard tells
 	// Somebody holds everything, whatever came before, once nothing is wrong any more: a cold attempt, and its second one.
 	promisePeace = 15 * int64(time.Second)
