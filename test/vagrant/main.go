@@ -6,10 +6,12 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -267,10 +269,20 @@ func (l *world) play(s scenario) (r row) {
 	probe := exec.Command("ssh", "-F", l.config(), "-o", "LogLevel=ERROR", "client",
 		fmt.Sprintf("sudo probe -vip %s -if %s -from %s.192 -for %v -streams 10 %s", s.where.addr(l), s.where.client, s.where.net(l), length, pace))
 	var out strings.Builder
-	probe.Stdout, probe.Stderr = &out, &out
+	probe.Stdout = &out
+	said, err := probe.StderrPipe()
+	if err != nil {
+		return fail(err)
+	}
 	if err := probe.Start(); err != nil {
 		return fail(err)
 	}
+	// It takes seconds to begin on a slow machine, and what happened before it saw nothing of.
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && lines.Text() != "probe runs" {
+		fmt.Fprintln(&out, lines.Text())
+	}
+	go io.Copy(io.Discard, said)
 	time.Sleep(3 * time.Second)
 	acted := s.act(l, holder)
 	time.Sleep(s.pause)

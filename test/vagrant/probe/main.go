@@ -84,6 +84,7 @@ func run(vip, iface, from string, length, every, deadline time.Duration, streams
 		long[i] = &lab.Stream{Target: netip.AddrPortFrom(addr, 7000), Every: 100 * time.Millisecond}
 		wg.Go(func() { failed[i] = long[i].Run(ctx, h) })
 	}
+	fmt.Fprintln(os.Stderr, "probe runs") // what it is to see may happen now
 	wg.Wait()
 	for range 2 {
 		if err := <-errs; err != nil {
