@@ -152,6 +152,9 @@ func (r *Recovery) replay() error {
 // askWait bounds the wait for a node that may be gone.
 const askWait = 3 * time.Second
 
+// askAgain is between two questions for the log of one that answers.
+const askAgain = 50 * time.Millisecond
+
 // Ask asks all other nodes of the old cluster whether they live, by name.
 func (r *Recovery) Ask(ctx context.Context) []Peer {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
@@ -177,14 +180,23 @@ func (r *Recovery) ask(ctx context.Context, p *Peer) {
 	}
 	conn.Close()
 	p.Answers = true // it has proved to be that node
-	b, err := r.c.askOnce(ctx, p.Name, frameLog, nil)
-	var refused *net.OpError
-	var end logEnd
-	switch {
-	case errors.As(err, &refused) && refused.Op == "remote error":
-		p.Ahead = true // it does not talk to us any more: it has gone on without us
-	case err == nil && json.Unmarshal(b, &end) == nil: // else it is of another version, or ends just now
-		p.Newer, p.Ahead = end.newer(r.last), end.Generation > r.last.Generation
+	for {
+		b, err := r.c.askOnce(ctx, p.Name, frameLog, nil)
+		var refused *net.OpError
+		var end logEnd
+		switch {
+		case errors.As(err, &refused) && refused.Op == "remote error":
+			p.Ahead = true // it does not talk to us any more: it has gone on without us
+			return
+		case err == nil && json.Unmarshal(b, &end) == nil:
+			p.Newer, p.Ahead = end.newer(r.last), end.Generation > r.last.Generation
+			return
+		}
+		select { // it begins or ends just now, or is of another version: what it has may matter, so it is asked again
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
