@@ -150,7 +150,8 @@ func (m *machine) receive(now int64, k int, msg *message) string {
 			p.suspects = append(p.suspects, v.node)
 		}
 	}
-	if s != nil {
+	if s != nil && msg.echoSeq != p.echoed { // else it says the same of the same way once more
+		p.echoed = msg.echoSeq
 		p.rtt.add(now, now-s.at-msg.echoDelay)
 	}
 	const health = flagAgent | flagOrphan | flagFit | flagResigned | flagSilent

@@ -10,7 +10,7 @@ import (
 
 // This file plays seeded schedules of two nodes without a third voter, and holds each mode to what docs/two-hosts.md promises.
 
-// What a pair promises in these schedules in profile fast, where no packet is lost.
+// What a pair promises in these schedules, where all runs in profile fast and no packet is lost.
 const (
 	// Two that both hold, and hear each other again: one lets go within five heartbeats, a new life's proof included.
 	promiseHeard = 100 * ms
@@ -404,9 +404,6 @@ func (w *world) checkedDeath() {
 	if w.pair.available {
 		bound = promiseAvailable
 	}
-	// A guard that was stopped while it learned the distance takes the other one for far, and waits as long as that needs: for the silence, for
-	// the answers' age and for the second question.
-	bound += 3 * (max(n.m.prof.promise, o.m.prof.promise) - fast.times*fast.interval)
 	kind := w.rng.IntN(3)
 	switch kind {
 	case 0:

@@ -40,6 +40,7 @@ type peer struct {
 	confirmed bool // a majority of voters suspects it, or it said itself that it is gone
 	unread    unread
 	rtt       minRTT
+	echoed    uint64 // which message of ours gave the last round trip
 	links     [MaxLinks]way
 
 	// What we sent.
@@ -79,9 +80,11 @@ type minRTT struct {
 	cur, old int64
 	n        int // samples in cur
 	since    int64
+	counted  int64 // when the last one was
 }
 
 const (
+	rttApart   = 5 * ms // samples that are closer count as one: a guard that was stopped reads what waited in one go, all of it late
 	rttWindow  = int64(5 * time.Second)
 	rttSamples = 8 // that a window needs to count; the silence of a guard that starts lasts for six times as many
 )
@@ -93,7 +96,10 @@ func (r *minRTT) add(now, d int64) {
 	if now-r.since >= rttWindow && r.n >= rttSamples {
 		*r = minRTT{old: r.cur, since: now}
 	}
-	if r.n++; r.cur == 0 || d < r.cur {
+	if now-r.counted >= rttApart {
+		r.n, r.counted = r.n+1, now
+	}
+	if r.cur == 0 || d < r.cur {
 		r.cur = max(d, 1)
 	}
 }

@@ -1,6 +1,9 @@
 package vip
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // A guard that is somewhat late costs every fail-over what it is late, not an interval.
 func TestAPromiseGrowsByNoMoreThanItMust(t *testing.T) {
@@ -30,5 +33,25 @@ func TestALateGuardBeatsLessOften(t *testing.T) {
 		if got := p.name + " " + span(p.interval).String(); got != c.want {
 			t.Errorf("real time %v, late %v, rtt %v: %s, want %s", c.realTime, span(c.late), span(c.rtt), got, c.want)
 		}
+	}
+}
+
+// What a guard that was stopped finds in its queue is late, all of it, and read at once: it says little of the distance.
+func TestWhatIsReadAtOnceIsOneSample(t *testing.T) {
+	var r minRTT
+	now := int64(time.Hour)
+	for range 30 {
+		r.add(now, 400*ms)
+		now += ms / 10
+	}
+	if got := r.least(); got != 0 {
+		t.Errorf("after one moment the distance is %v", span(got))
+	}
+	for range rttSamples {
+		now += fast.interval
+		r.add(now, ms)
+	}
+	if got := r.least(); got != ms {
+		t.Errorf("the distance is %v, want 1 ms", span(got))
 	}
 }
