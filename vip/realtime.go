@@ -28,7 +28,7 @@ func settle() (realTime, locked bool) {
 	// run Go, after the first collection. So there is never more than one for each processor.
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20) // the heap lives in 2 MB; garbage comes with every report to the agent, some 64 MB in half an hour
+	debug.SetMemoryLimit(64 << 20) // the heap lives in 2 MB, the rest is garbage: it was reached within minutes on emulated machines
 	locked = lockMemory() == nil
 	most := uint64(unrest.Microseconds())
 	_ = unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: most, Max: most}) // refused where it is lower already
