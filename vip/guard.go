@@ -35,9 +35,6 @@ const (
 	gateRetry     = int64(10 * time.Second)
 	batchMax      = 128     // packets of one kind per turn of the loop
 	spinGuard     = 100_000 // never wait for less than this, in ns, twice in a row
-	restEvery     = 200 * ms
-	restFor       = 2 * ms
-	rested        = int64(50_000) // ns: it slept
 )
 
 // guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
@@ -103,10 +100,7 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 	if opts.Linger == 0 {
 		opts.Linger = lingerDefault
 	}
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
-	for k := range g.beats {
-		g.beats[k].fd = -1
-	}
+	g := newGuard(opts)
 	flush := g.logInBackground(opts.Log)
 	defer flush()
 	if err := g.open(); err != nil {
@@ -139,6 +133,15 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 	g.release("the guard ends")
 	g.log.Info("guard ends")
 	return err
+}
+
+// newGuard is a guard that has opened nothing.
+func newGuard(opts GuardOptions) *guard {
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
+	for k := range g.beats {
+		g.beats[k].fd = -1
+	}
+	return g
 }
 
 func (g *guard) open() (err error) {
@@ -198,7 +201,7 @@ func (g *guard) loop() error {
 	var timeout unix.Timespec
 	fds := make([]unix.PollFd, 0, 32)
 	hurried := false
-	restAt := g.now() + restEvery
+	rest := breather{at: g.now() + restEvery}
 	for !g.quit && !g.stop.Load() {
 		fds = append(fds[:0],
 			unix.PollFd{Fd: int32(g.wakeFd), Events: unix.POLLIN},
@@ -242,14 +245,11 @@ func (g *guard) loop() error {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait: %w", err)
 		}
-		switch now = g.now(); {
-		case now-before >= rested:
-			restAt = now + restEvery
-		case now >= restAt: // a flood of packets: others need this processor, and who never rests is killed, see settle
+		if now = g.now(); rest.due(before, now) {
 			timeout = unix.NsecToTimespec(restFor)
 			_, _ = unix.Ppoll(nil, &timeout, nil)
-			now = g.now()
-			restAt = now + restEvery
+			before, now = now, g.now()
+			rest.due(before, now)
 		}
 		if n == 0 && err == nil {
 			g.m.woke(now, now-due)

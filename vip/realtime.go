@@ -70,6 +70,26 @@ func lockMemory() error {
 	return nil
 }
 
+// breather says when a loop has to rest that is never idle, as in a flood of packets: others need this processor, and who never rests is
+// killed, see settle.
+type breather struct {
+	at int64 // when, unless it sleeps before
+}
+
+const (
+	restEvery = 200 * ms
+	restFor   = 2 * ms
+	rested    = int64(50_000) // ns in a wait: it slept
+)
+
+// due is told of each wait, and returns whether to rest now. The rest is a wait, too.
+func (r *breather) due(from, to int64) bool {
+	if to-from >= rested {
+		r.at = to + restEvery
+	}
+	return to >= r.at
+}
+
 // procState reads the state letter of a process again and again through one descriptor, without allocating.
 type procState struct {
 	fd  int

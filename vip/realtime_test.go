@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
@@ -106,5 +107,85 @@ func TestAGuardThatNeverRestsIsKilled(t *testing.T) {
 		t.Fatal("not in real time")
 	}
 	for n := 1; n != 0; n += 2 { // without a call, and without an end
+	}
+}
+
+// Whatever a loop does between its waits: while it never sleeps, it rests every 200 ms, and while it sleeps by itself, it never does.
+func TestALoopThatIsNeverIdleRests(t *testing.T) {
+	for _, c := range []struct {
+		what       string
+		work, wait int64 // a turn of the loop
+		rests      bool
+	}{
+		{"a flood", 30_000, 300, true},
+		{"a flood of what takes long", 7 * ms, 300, true},
+		{"waits that end before it sleeps", 100_000, rested - 1, true},
+		{"a busy network", ms, rested, false},
+		{"heartbeats", 100_000, 5 * ms, false},
+	} {
+		now := int64(1e9)
+		b := breather{at: now + restEvery}
+		last, longest, rests := now, int64(0), 0
+		for now < 11e9 {
+			from := now
+			now += c.wait
+			if b.due(from, now) {
+				longest = max(longest, now-last)
+				rests++
+				from, now = now, now+restFor
+				if b.due(from, now) {
+					t.Fatalf("%s: it rests twice", c.what)
+				}
+				last = now
+			}
+			now += c.work
+		}
+		if !c.rests && rests > 0 {
+			t.Errorf("%s: it rests %d times, though it sleeps", c.what, rests)
+		}
+		if c.rests && (rests < 40 || longest > restEvery+c.work+c.wait) {
+			t.Errorf("%s: it rests %d times in 10 s, and goes on for %d ms without", c.what, rests, longest/ms)
+		}
+	}
+	b := breather{at: 1e9}
+	if !b.due(1e9, 1e9+1) || !b.due(1e9+1, 1e9+2) {
+		t.Error("a rest that was interrupted at once counts as one")
+	}
+}
+
+// The guard's own loop in a flood that does not end, on one processor in real time: the kernel, which here kills who has not slept for half
+// a second, leaves it alone. The flood is a descriptor that is always readable, so that no sender can be too slow.
+func TestAFloodDoesNotKillTheGuard(t *testing.T) {
+	if os.Getenv(realTimeChild) == "" {
+		if err, out := onOneProcessor(t); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	rt, _ := settle()
+	if !rt {
+		t.Fatal("not in real time")
+	}
+	const most = 500 * time.Millisecond
+	limit := unix.Rlimit{Cur: uint64(most.Microseconds()), Max: uint64(most.Microseconds())}
+	if err := unix.Setrlimit(unix.RLIMIT_RTTIME, &limit); err != nil {
+		t.Fatal(err)
+	}
+	flood, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGuard(GuardOptions{Linger: 900 * time.Millisecond})
+	g.log = slog.New(slog.DiscardHandler)
+	g.ctl, g.links, g.arp, g.keeper.fd = &controlServer{listen: -1}, &linkLayer{eventFd: -1}, &arpSocket{fd: -1}, -1
+	g.wakeFd = flood
+	g.m = newMachine(g.now(), 1, rt)
+	g.orphan = g.m.start
+	start := g.now()
+	if err := g.loop(); err != nil { // until it has lingered, which it looks at once a second
+		t.Fatal(err)
+	}
+	if d := time.Duration(g.now() - start); d < 2*most {
+		t.Fatalf("it ended after %v, want a flood of %v at least", d, 2*most)
 	}
 }
