@@ -14,6 +14,8 @@ type controlServer struct {
 	guests [4]guest // one is the agent, the others are turned away
 	buf    [controlMax]byte
 	oob    [128]byte
+	out    []byte // the last report
+	json   encoder
 }
 
 // guest is one connection.

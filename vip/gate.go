@@ -33,7 +33,8 @@ import (
 // an announcement for which the lease was checked just before the guard was stopped.
 type gate struct {
 	conn   *nftables.Conn
-	newsFd int // what others do to nftables; -1: not heard
+	ask    *asker // for the generation; nil: it is not known
+	newsFd int    // what others do to nftables; -1: not heard
 	table  *nftables.Table
 	secret [8]byte
 	fd     int
@@ -45,7 +46,8 @@ type gate struct {
 	up   bool
 	why  string // that it is not up
 
-	egress bool // the out chains are there
+	egress bool   // the out chains are there
+	whole  uint32 // the generation in which all was there; 0: to be looked at
 	news   [4096]byte
 }
 
@@ -136,6 +138,9 @@ func (g *gate) open() error {
 	}
 	if g.newsFd < 0 {
 		g.newsFd = hearNews()
+	}
+	if g.ask == nil {
+		g.ask, _ = openAsker(unix.NETLINK_NETFILTER) // without it all is looked at every time
 	}
 	if g.conn == nil {
 		c, err := nftables.New(nftables.AsLasting())
@@ -309,11 +314,29 @@ func (g *gate) tick(a netip.Addr, d int64) error {
 	return unix.Sendto(g.fd, g.pkt[:size], unix.MSG_DONTWAIT, &g.to)
 }
 
-// intact is whether all that build made is still there; it costs a few netlink round trips.
+// intact is whether all that build made is still there, as far as can be told. Rules, sets and chains change by a commit, which the
+// kernel counts, and with an interface, of which hearKernel says so: else nothing has to be looked at.
 func (g *gate) intact() bool {
+	var now uint32
+	if g.ask != nil {
+		now = g.ask.generation() // before the look: what is committed meanwhile is looked at the next time
+	}
+	if now != 0 && now == g.whole {
+		return true
+	}
+	g.whole = 0
+	whole, err := g.look()
+	if err == nil && whole {
+		g.whole = now
+	}
+	return err != nil || whole
+}
+
+// look compares the kernel's tables with what build made, which costs a few netlink round trips and some garbage.
+func (g *gate) look() (whole bool, err error) {
 	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
 	if err != nil {
-		return true // can't tell
+		return false, err
 	}
 	have := map[string]int{}
 	for _, c := range chains {
@@ -322,7 +345,7 @@ func (g *gate) intact() bool {
 		}
 		rules, err := g.conn.GetRules(g.table, c)
 		if err != nil {
-			return true
+			return false, err
 		}
 		have[c.Name] = len(rules)
 	}
@@ -334,18 +357,22 @@ func (g *gate) intact() bool {
 		}
 	}
 	if !maps.Equal(have, want) {
-		return false
+		return false, nil
 	}
 	for _, f := range gateFamilies() {
 		set, err := g.conn.GetSetByName(g.table, "vips"+f.suffix)
 		if err != nil {
-			return false
+			return false, nil
 		}
-		if got, err := g.conn.GetSetElements(set); err == nil && len(got) != len(f.of(g.vips)) {
-			return false
+		got, err := g.conn.GetSetElements(set)
+		if err != nil {
+			return false, err
+		}
+		if len(got) != len(f.of(g.vips)) {
+			return false, nil
 		}
 	}
-	return true
+	return true, nil
 }
 
 // hearNews returns a socket that becomes readable when somebody changes nftables' rules, or -1: then they are looked at every second.
@@ -387,6 +414,7 @@ func (g *gate) close() {
 	if g.conn != nil {
 		g.conn.CloseLasting()
 	}
+	g.ask.close()
 	for _, fd := range [...]int{g.fd, g.newsFd} {
 		if fd >= 0 {
 			unix.Close(fd)

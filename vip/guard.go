@@ -33,8 +33,10 @@ const (
 	reportEvery   = 500 * ms
 	checkEvery    = int64(time.Second) // interfaces, the gate's rules
 	gateRetry     = int64(10 * time.Second)
-	batchMax      = 128     // packets of one kind per turn of the loop
-	spinGuard     = 100_000 // never wait for less than this, in ns, twice in a row
+	batchMax      = 128 // packets of one kind per turn of the loop
+	seekEvery     = int64(5 * time.Second)
+	wholeMost     = int64(time.Minute) // the gate is looked at although nothing was committed
+	spinGuard     = 100_000            // never wait for less than this, in ns, twice in a row
 )
 
 // guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
@@ -83,11 +85,14 @@ type guard struct {
 	checkAt  int64
 	watchAt  int64
 	gateAt   int64
+	wholeAt  int64
+	seekAt   int64 // not to look before for an interface that was not found, unless the kernel has news
 	rx       [wireMax]byte
 	dirty    bool
 	rulesAt  int64             // not to look at the gate's rules again before
 	untuned  string            // the last error about sysctls that was logged
 	dropped  map[string]uint64 // heartbeats not taken, by reason
+	told     report
 
 	stop   atomic.Bool
 	wakeFd int
@@ -527,10 +532,14 @@ func (g *guard) foreign(i int, addr netip.Addr, mac [6]byte) {
 
 // check looks at what nobody tells of.
 func (g *guard) check() {
-	g.rulesAt = g.now() + rulesEvery
+	now := g.now()
+	g.rulesAt = now + rulesEvery
+	if now >= g.wholeAt {
+		g.wholeAt, g.gate.whole = now+wholeMost, 0
+	}
 	g.checkGate()
 	g.checkSysctls()
-	if slices.Contains(g.devs, nil) {
+	if now >= g.seekAt && slices.Contains(g.devs, nil) {
 		g.findDevices()
 	}
 	if now := g.now(); !g.gate.up && now >= g.gateAt {

@@ -216,6 +216,7 @@ func (g *guard) configure(s *Setup) error {
 		}
 		g.peers = append(g.peers, to)
 	}
+	g.told = report{} // it may speak of others now
 	now := g.now()
 	old := g.m.vips
 	resolved := g.resolvePair(s)
@@ -300,6 +301,7 @@ func (g *guard) sweepVirtual() {
 
 // findDevices looks for each VIP's interface and its state.
 func (g *guard) findDevices() {
+	pause := seekEvery
 	for i, v := range g.m.vips {
 		d, err := g.links.again(g.devs[i])
 		if err != nil {
@@ -307,7 +309,7 @@ func (g *guard) findDevices() {
 		}
 		if err != nil {
 			if g.noDev[i] != err.Error() {
-				g.noDev[i] = err.Error()
+				g.noDev[i], pause = err.Error(), checkEvery // it may be passing
 				g.log.Error("no interface", "err", err)
 			}
 			g.m.link(g.now(), i, false, err.Error())
@@ -343,7 +345,7 @@ func (g *guard) findDevices() {
 				}
 				g.frames[i] = append(g.frames[i], f)
 			}
-			delete(g.links.tuned, d.name) // one of that name, not the one that we knew
+			g.links.forget(d.name) // one of that name, not the one that we knew
 		}
 		g.devs[i] = d
 		if len(d.mac) == 6 {
@@ -356,6 +358,7 @@ func (g *guard) findDevices() {
 		g.m.link(g.now(), i, d.up, d.why)
 		g.act()
 	}
+	g.seekAt = g.now() + pause
 	g.checkSysctls()
 	if g.gateDevs() {
 		g.installGate()
@@ -419,47 +422,6 @@ func (g *guard) release(why string) {
 		g.m.tick(g.now())
 		g.act()
 	}
-}
-
-// report tells the agent.
-func (g *guard) report() {
-	now := g.now()
-	g.reportAt, g.dirty = now+reportEvery, false
-	c := g.ctl.agent()
-	if c == nil || !g.m.configured {
-		return
-	}
-	w := g.m.status(now)
-	w.PID, w.Version, w.Gate, w.Locked, w.Listen = os.Getpid(), g.opts.Version, g.gate.String(), g.locked, g.beats[0].at.String()
-	w.Dropped = g.dropped
-	for k := range g.m.links {
-		w.Links = append(w.Links, Link{Addr: g.beats[k].at.String(), Problem: g.beats[k].problem()})
-	}
-	for k := range g.ties {
-		if w.Pair != nil && k < len(w.Pair.Tiebreak) {
-			w.Pair.Tiebreak[k].Addr = g.ties[k].addr.String()
-		}
-	}
-	for i, v := range g.m.vips {
-		if r, ok := g.standing(i); ok {
-			if w.Routers == nil {
-				w.Routers = map[string]Router{}
-			}
-			w.Routers[v.name] = r
-			w.Explain[v.name] = append([]string{r.String()}, w.Explain[v.name]...)
-		}
-	}
-	w.Connected = true
-	w.Interfaces = map[string]Interface{}
-	for i, v := range g.m.vips {
-		if d := g.devs[i]; d != nil {
-			if d.below != nil {
-				d = d.below // where packets of a virtual MAC come in, too
-			}
-			w.Interfaces[v.name] = Interface{Name: d.name, MAC: d.mac.String()}
-		}
-	}
-	g.ctl.send(c, toAgent{State: w})
 }
 
 // logInBackground makes g.log a logger that never makes the loop wait for a disk: lines go through a bounded queue, and what

@@ -1,5 +1,7 @@
 package vip
 
+import "golang.org/x/sys/unix"
+
 // park puts the addresses of a VIP on the loopback, or prolongs their life there. No ARP is answered for them: the interfaces answer
 // for their own addresses only, and the gate is shut.
 func (g *guard) park(i int) {
@@ -7,7 +9,7 @@ func (g *guard) park(i int) {
 	lo, err := g.links.loopback()
 	for _, p := range v.prefixes {
 		if err == nil {
-			err = g.links.put(lo, p.Addr())
+			err = g.links.put(&lo, p.Addr())
 		}
 	}
 	if err != nil {
@@ -21,7 +23,7 @@ func (g *guard) unpark(i int) {
 	lo, err := g.links.loopback()
 	for _, p := range v.prefixes {
 		if err == nil {
-			err = g.links.take(lo, p.Addr())
+			err = g.links.take(&lo, p.Addr())
 		}
 	}
 	if err != nil {
@@ -29,14 +31,8 @@ func (g *guard) unpark(i int) {
 	}
 }
 
-// loopback returns the loopback interface, after making sure that no interface answers ARP for what is on it.
-func (l *linkLayer) loopback() (*device, error) {
-	if _, err := l.tune("all"); err != nil {
-		return nil, err
-	}
-	link, err := l.h.LinkByName("lo")
-	if err != nil {
-		return nil, err
-	}
-	return newDevice(link), nil
+// loopback is the loopback interface, after making sure that no interface answers ARP for what is on it.
+func (l *linkLayer) loopback() (device, error) {
+	_, err := l.tune("all")
+	return device{name: "lo", to: unix.SockaddrLinklayer{Ifindex: 1}}, err // the same in every namespace, LOOPBACK_IFINDEX of linux/netdevice.h
 }

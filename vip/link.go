@@ -16,8 +16,10 @@ const validLife = 3
 
 // linkLayer puts addresses on interfaces and takes them off.
 type linkLayer struct {
-	h       *netlink.Handle
-	tuned   map[string]bool // by name: interfaces whose sysctls were set
+	h       *netlink.Handle // for what is done now and then
+	ask     *asker          // for what is done every second
+	tuned   map[string]*tuning
+	lo      unix.Ifreq
 	eventFd int
 	buf     [8192]byte
 }
@@ -47,15 +49,25 @@ func openLinks() (*linkLayer, error) {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	h.SetSocketTimeout(500_000_000)
+	ask, err := openAsker(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		panic(err) // it fits
+	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_LINK})
 	}
 	if err != nil {
 		h.Close()
+		ask.close()
 		return nil, fmt.Errorf("watch addresses and links: %w", err)
 	}
-	return &linkLayer{h: h, tuned: map[string]bool{}, eventFd: fd}, nil
+	return &linkLayer{h: h, ask: ask, tuned: map[string]*tuning{}, lo: *lo, eventFd: fd}, nil
 }
 
 // find is the interface for a VIP: its macvlan, when it has a virtual MAC, on the one that findBelow returns.
@@ -154,25 +166,9 @@ func newDevice(link netlink.Link) *device {
 	return d
 }
 
-// kernelAddr is an address as the kernel gets it. In IPv6 it comes deprecated, or the host would take it for the source of its own
-// connections (RFC 6724 rule 3), and without duplicate address detection, which would leave it silent for a second: that nobody else
-// has it is what the lease and our own probes are for.
-func kernelAddr(a netip.Addr) *netlink.Addr {
-	k := &netlink.Addr{IPNet: hostNet(a), Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: validLife, PreferedLft: validLife}
-	if a.Is6() {
-		k.Flags |= unix.IFA_F_NODAD
-		k.PreferedLft = 0
-	}
-	return k
-}
-
-func hostNet(a netip.Addr) *net.IPNet {
-	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-}
-
 // put adds an address or prolongs its life.
 func (l *linkLayer) put(d *device, a netip.Addr) error {
-	if err := l.h.AddrReplace(d.link, kernelAddr(a)); err != nil {
+	if err := l.ask.address(d.to.Ifindex, a, validLife); err != nil {
 		return fmt.Errorf("put %v on %s: %w", a, d.name, err)
 	}
 	return nil
@@ -180,7 +176,7 @@ func (l *linkLayer) put(d *device, a netip.Addr) error {
 
 // take removes an address. That it was not there is no error.
 func (l *linkLayer) take(d *device, a netip.Addr) error {
-	err := l.h.AddrDel(d.link, &netlink.Addr{IPNet: hostNet(a)})
+	err := l.ask.address(d.to.Ifindex, a, 0)
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("take %v off %s: %w", a, d.name, err)
 	}
@@ -270,6 +266,10 @@ func parseAddr(b []byte) (index int, a netip.Addr, ok bool) {
 }
 
 func (l *linkLayer) close() {
+	for name := range l.tuned {
+		l.forget(name)
+	}
 	l.h.Close()
+	l.ask.close()
 	unix.Close(l.eventFd)
 }

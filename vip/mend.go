@@ -3,6 +3,7 @@ package vip
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ func (g *guard) hearKernel() {
 	})
 	// An address may be what tells that an interface is a VIP's.
 	if links || added && slices.Contains(g.devs, nil) {
+		g.gate.whole = 0 // chains go with their interface, and no commit says so
 		g.checkGate()
 		g.findDevices()
 	}
@@ -81,36 +83,37 @@ func (g *guard) checkGate() {
 
 // loopbackUp is nil when the loopback works, which the gate is opened over.
 func (l *linkLayer) loopbackUp() error {
-	lo, err := l.h.LinkByName("lo")
-	if err == nil && lo.Attrs().RawFlags&unix.IFF_UP == 0 {
+	err := unix.IoctlIfreq(l.eventFd, unix.SIOCGIFFLAGS, &l.lo) // any socket will do
+	if err == nil && l.lo.Uint16()&unix.IFF_UP == 0 {
 		return errors.New("the loopback interface is down")
 	}
-	return nil // or unknown: a netlink call that was interrupted says nothing
+	return nil // or unknown: a call that was interrupted says nothing
 }
 
 // checkSysctls sets the interfaces' sysctls again if somebody has reset them.
 func (g *guard) checkSysctls() {
-	names := []string{}
 	for name := range g.links.tuned {
-		names = append(names, name)
+		g.tune(name)
 	}
 	for _, d := range g.devs {
-		if d != nil && !slices.Contains(names, d.name) {
-			names = append(names, d.name)
+		if d != nil && g.links.tuned[d.name] == nil {
+			g.tune(d.name)
 		}
 	}
-	for _, name := range names {
-		was, err := g.links.tune(name)
-		switch {
-		case err != nil && os.IsNotExist(err):
-			delete(g.links.tuned, name) // the interface is gone
-		case err != nil && g.untuned != err.Error():
-			g.untuned = err.Error()
-			g.log.Error("interface not tuned: it may answer for addresses that it must not", "err", err)
-		case err == nil && was != "":
-			g.untuned = ""
-			g.log.Error("sysctl reset by somebody else; set again", "was", was)
-		}
+}
+
+func (g *guard) tune(name string) {
+	known := g.links.tuned[name] != nil
+	was, err := g.links.tune(name)
+	switch {
+	case known && errors.Is(err, fs.ErrNotExist):
+		g.links.forget(name) // the interface is gone, or has another name
+	case err != nil && g.untuned != err.Error():
+		g.untuned = err.Error()
+		g.log.Error("interface not tuned: it may answer for addresses that it must not", "err", err)
+	case err == nil && was != "":
+		g.untuned = ""
+		g.log.Error("sysctl reset by somebody else; set again", "was", was)
 	}
 }
 
@@ -121,25 +124,69 @@ var sysctls = [...]struct {
 	min  byte
 }{{"arp_ignore", '1'}, {"arp_announce", '2'}}
 
+// tuning is an interface whose sysctls were set. Their files stay open, to be looked at every second. When the interface goes, they can't be
+// read any more, whoever gets its name.
+type tuning struct {
+	fds [len(sysctls)]int
+	set bool
+	buf [16]byte
+}
+
+func sysctlPath(name, file string) string {
+	return filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(name), file)
+}
+
 // tune sets the sysctls of an interface. was says which of them had been set before by us and were not any more.
 func (l *linkLayer) tune(name string) (was string, err error) {
-	dir := filepath.Join("/proc/sys/net/ipv4/conf", filepath.Base(name))
-	for _, s := range sysctls {
-		path := filepath.Join(dir, s.file)
-		b, err := os.ReadFile(path)
+	t := l.tuned[name]
+	if t == nil {
+		if t, err = openTuning(name); err != nil {
+			return "", err
+		}
+		l.tuned[name] = t
+	}
+	for k, s := range sysctls {
+		n, err := unix.Pread(t.fds[k], t.buf[:], 0)
 		if err != nil {
 			return "", fmt.Errorf("read %s of %s: %w", s.file, name, err)
 		}
-		if len(b) > 0 && b[0] >= s.min {
+		if n > 0 && t.buf[0] >= s.min {
 			continue
 		}
-		if err := os.WriteFile(path, []byte{s.min}, 0o644); err != nil {
+		if err := os.WriteFile(sysctlPath(name, s.file), []byte{s.min}, 0o644); err != nil {
 			return "", fmt.Errorf("set %s of %s: %w", s.file, name, err)
 		}
-		if l.tuned[name] {
-			was += fmt.Sprintf(" %s.%s=%s", name, s.file, strings.TrimSpace(string(b)))
+		if t.set {
+			was += fmt.Sprintf(" %s.%s=%s", name, s.file, strings.TrimSpace(string(t.buf[:n])))
 		}
 	}
-	l.tuned[name] = true
+	t.set = true
 	return strings.TrimSpace(was), nil
+}
+
+func openTuning(name string) (*tuning, error) {
+	t := &tuning{}
+	for k, s := range sysctls {
+		fd, err := unix.Open(sysctlPath(name, s.file), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.close(k)
+			return nil, fmt.Errorf("read %s of %s: %w", s.file, name, err)
+		}
+		t.fds[k] = fd
+	}
+	return t, nil
+}
+
+func (t *tuning) close(n int) {
+	for _, fd := range t.fds[:n] {
+		unix.Close(fd)
+	}
+}
+
+// forget is told of an interface that is not the one that was tuned, or is gone.
+func (l *linkLayer) forget(name string) {
+	if t := l.tuned[name]; t != nil {
+		t.close(len(t.fds))
+		delete(l.tuned, name)
+	}
 }

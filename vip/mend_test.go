@@ -148,6 +148,10 @@ func TestWhatOthersTakeAwayIsMended(t *testing.T) {
 	})
 }
 
+func hostNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
 // plug connects the node to the bridge.
 func (n *labNode) plug(l *lab) {
 	l.t.Helper()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -110,28 +109,12 @@ func (g *guard) checkPair() {
 
 // gateways are the default gateways of this host: that of IPv4, or else that of IPv6.
 func (l *linkLayer) gateways() []netip.Addr {
-	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := l.h.RouteList(nil, fam)
-		if err != nil {
-			continue
-		}
-		for _, r := range routes {
-			if ones, _ := maskOf(r.Dst); ones > 0 {
-				continue
-			}
-			if a, ok := netip.AddrFromSlice(r.Gw); ok && !a.Unmap().IsLinkLocalUnicast() {
-				return []netip.Addr{a.Unmap()}
-			}
+	for _, fam := range [...]byte{unix.AF_INET, unix.AF_INET6} {
+		if a, err := l.ask.gateway(fam); err == nil && a.IsValid() {
+			return []netip.Addr{a}
 		}
 	}
 	return nil
-}
-
-func maskOf(n *net.IPNet) (ones, bits int) {
-	if n == nil {
-		return 0, 0
-	}
-	return n.Mask.Size()
 }
 
 // openTie makes a socket that sends to a and hears its echo replies alone.

@@ -92,7 +92,7 @@ func (l *linkLayer) raise(d *device) error {
 	if d.below == nil {
 		return nil
 	}
-	if err := l.h.LinkSetUp(d.link); err != nil {
+	if err := l.ask.up(d.to.Ifindex, true); err != nil {
 		return fmt.Errorf("set %s up: %w", d.name, err)
 	}
 	return nil
@@ -102,7 +102,7 @@ func (l *linkLayer) lower(d *device) error {
 	if d.below == nil {
 		return nil
 	}
-	if err := l.h.LinkSetDown(d.link); err != nil && !errors.Is(err, unix.ENODEV) {
+	if err := l.ask.up(d.to.Ifindex, false); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("set %s down: %w", d.name, err)
 	}
 	return nil
