@@ -19,6 +19,9 @@ import (
 	mrand "math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -528,6 +531,50 @@ func TestRedirectToHTTPS(t *testing.T) {
 	conn := r.dialTLS(&tls.Config{})
 	if _, body := ask(t, conn, bufio.NewReader(conn), "GET", "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"); body != "served /x" {
 		t.Errorf("with TLS the answer is %q", body)
+	}
+}
+
+// Who is sent to https leaves a line like anybody, and is bounded like anybody.
+func TestRedirectsToHTTPSAreLoggedAndLimited(t *testing.T) {
+	plain, path := freePort(t), filepath.Join(t.TempDir(), "access.log")
+	more := fmt.Sprintf(" http = %d\n redirect = \"https\"\n", plain)
+	addr := serveHTTP(t, mirror)
+	r := startTLS(t, engine.Options{}, "https", more, addr)
+	blocks := "limit \"few\" {\n rate = \"2/h\"\n burst = 2\n connections = 1\n}\n"
+	text := withLog(blocks+frontendTLS("https", r.port(), more+" limit = \"few\"\n", addr), "haproxy", path)
+	if err := r.e.Apply(parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	secure := r.addr
+	r.addr = fmt.Sprint("127.0.0.1:", plain)
+	conn, second := r.dial(), r.dial()
+	br := bufio.NewReader(conn)
+	var got []int
+	for i := range 3 {
+		resp, _ := ask(t, conn, br, "GET", fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i))
+		got = append(got, resp.StatusCode)
+	}
+	resp, _ := ask(t, second, bufio.NewReader(second), "GET", "GET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+	if fmt.Sprint(got) != "[308 308 429]" || resp.StatusCode != 429 || !resp.Close {
+		t.Errorf("answers %v; a second connection: %s, close %v", got, resp.Status, resp.Close)
+	}
+	r.addr = secure
+	c := r.dial() // with TLS there is no answer short of a handshake
+	c.Write([]byte{22, 3, 1})
+	if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("a second connection with TLS: %v, want a reset", err)
+	}
+	waitFor(t, "that connection to be gone", func() bool { return r.e.Stats().Frontends[0].Open() <= 1 })
+	waitFor(t, "the lines", func() bool { return r.e.Stats().Log.Written == 4 })
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{`308 \d+ - - LR-- .* "GET /0 HTTP/1.1"`, `308 \d+ - - LR-- .* "GET /1 HTTP/1.1"`,
+		`429 \d+ - - PR-- .* "GET /2 HTTP/1.1"`, `429 \d+ - - PR-- .* "GET /second HTTP/1.1"`} {
+		if line := strings.Split(string(b), "\n")[i]; !regexp.MustCompile(` f f/<NOSRV> \d+/-1/-1/-1/\d+ ` + want + `$`).MatchString(line) {
+			t.Errorf("line %d: %s, want %s", i+1, line, want)
+		}
 	}
 }
 

@@ -221,7 +221,7 @@ func (c *client) readHead() {
 				continue
 			case ioEnd, ioError:
 				if n > 0 { // within a head: nobody waits for an answer any more
-					c.refuse(plan.ClientClosed)
+					c.refuse(plan.ClientClosed, n)
 				}
 				c.drop(false)
 				return
@@ -234,12 +234,12 @@ func (c *client) readHead() {
 		}
 		e := w.q.Parse(b[:n], c.front.Head)
 		if e != h1.OK {
-			c.malformed(e)
+			c.malformed(e, n)
 			return
 		}
 		if w.q.N == 0 {
 			if n == len(w.in) {
-				c.malformed(h1.HeadTooLarge)
+				c.malformed(h1.HeadTooLarge, n)
 				return
 			}
 			c.in = w.bufs.save(c.in, b[:n])
@@ -281,11 +281,12 @@ func (c *client) awaitHead(n int) {
 	}
 }
 
-// malformed answers what is no request and ends the connection: nobody can tell where the next one would begin.
-func (c *client) malformed(e h1.Error) {
+// malformed answers what is no request, of which n bytes are there, and ends the connection: nobody can tell where the next one would
+// begin.
+func (c *client) malformed(e h1.Error, n int) {
 	c.stats().Malformed[e].Inc()
 	c.x = exchange{minor: 1, closing: true}
-	c.refuse(plan.ClientMalformed)
+	c.refuse(plan.ClientMalformed, n)
 	c.state = clientBusy
 	c.page(e.Status(), plan.ClientMalformed, e)
 }
@@ -305,7 +306,7 @@ func (c *client) Expired() {
 			c.drop(true)
 		case len(c.in) > 0:
 			c.x = exchange{minor: 1, closing: true}
-			c.refuse(plan.HeadersTimeout)
+			c.refuse(plan.HeadersTimeout, len(c.in))
 			c.state = clientBusy
 			c.page(408, plan.HeadersTimeout, h1.OK)
 		case c.served == 0:
@@ -351,6 +352,7 @@ func (w *Worker) newClient(l *Listener, front *plan.Frontend, fd int, addr netip
 	c.stats().Connections.Inc()
 	c.takePlace()
 	if t := l.tls.Load(); t != nil {
+		c.state = clientHandshake
 		if c.surplus { // to be told so would cost a handshake
 			c.fail(plan.ConnectionLimit)
 			c.drop(true)

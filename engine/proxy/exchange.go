@@ -111,17 +111,14 @@ func (c *client) begin(rest []byte) {
 		c.addr = c.front.Client(q, c.peer)
 	}
 	if c.toHTTPS() {
-		c.open(c.headAt)
-		c.took(int64(q.N))
-		c.keep(rest)
-		c.sendToHTTPS()
-		return
+		x.action = &againWithTLS
+	} else {
+		w.route.SNI = ""
+		if c.tls != nil {
+			w.route.SNI = c.tls.sni
+		}
+		x.action = c.front.Route(q, c.addr, &w.route)
 	}
-	w.route.SNI = ""
-	if c.tls != nil {
-		w.route.SNI = c.tls.sni
-	}
-	x.action = c.front.Route(q, c.addr, &w.route)
 	x.backend = x.action.Backend
 	c.open(c.headAt)
 	c.took(int64(q.N))
@@ -133,7 +130,13 @@ func (c *client) begin(rest []byte) {
 			return
 		}
 	}
+	if x.action == &againWithTLS {
+		c.keep(rest)
+		c.sendToHTTPS()
+		return
+	}
 	if most := c.front.Caps.Body; most > 0 && q.Body == h1.Length && q.Length > most {
+		c.took(min(int64(len(rest)), q.Length))
 		c.bodyTooLarge()
 		return
 	}
@@ -174,12 +177,14 @@ func (c *client) begin(rest []byte) {
 		var e h1.Error
 		out, n, e = x.chunks.Copy(out, rest)
 		if e != h1.OK {
+			c.took(int64(read))
 			c.malformedBody(e)
 			return
 		}
 		rest = rest[n:]
 		x.bodyDone = x.chunks.Done()
 		if c.beyondBody() {
+			c.took(int64(read))
 			c.bodyTooLarge()
 			return
 		}

@@ -61,11 +61,12 @@ func (c *client) fail(kind plan.Failure) {
 	}
 }
 
-// refuse opens the record of a request whose head is not there or not correct, and notes why. What never was a request is counted
-// by its failure alone.
-func (c *client) refuse(kind plan.Failure) {
+// refuse opens the record of a request whose head is not there or not correct, and notes why; n bytes of it have been read. What never
+// was a request is counted by its failure alone.
+func (c *client) refuse(kind plan.Failure, n int) {
 	c.open(c.headAt)
-	c.x.rec.cause, c.x.rec.phase = kind, plan.PhaseRequest
+	r := &c.x.rec
+	r.cause, r.phase, r.in = kind, plan.PhaseRequest, int64(n)
 }
 
 // phase says what the exchange is doing that fails.
@@ -73,7 +74,7 @@ func (c *client) phase(kind plan.Failure) plan.Phase {
 	x := &c.x
 	s := x.srv
 	switch {
-	case kind == plan.ClientMalformed:
+	case kind == plan.ClientMalformed, kind == plan.RateLimit, kind == plan.ConnectionLimit, kind == plan.BodyTooLarge:
 		return plan.PhaseRequest
 	case c.state == clientStream:
 		return plan.PhaseData

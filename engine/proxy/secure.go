@@ -28,7 +28,6 @@ const sealedSize = largeBuffer + 16<<10
 // handshake begins the TLS of a client that has just been accepted. Its descriptor is the handshake's until that is over; c waits.
 func (c *client) handshake(t *tlsterm.Terminator, fd int) {
 	w, serial := c.w, c.serial
-	c.state = clientHandshake
 	done := func(conn *tlsterm.Conn, why tlsterm.Reason) {
 		finish := func() { c.handshaken(serial, conn, why) }
 		for !w.loop.Post(finish) {
@@ -153,6 +152,9 @@ func (c *conn) scheme() string {
 	}
 	return "http"
 }
+
+// againWithTLS is what is done with a request that is to come again with TLS.
+var againWithTLS = plan.Action{Name: "https"}
 
 // acmePath is where a certificate authority looks for its challenge, without TLS.
 var acmePath = []byte("/.well-known/acme-challenge/")
