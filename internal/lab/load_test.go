@@ -55,10 +55,13 @@ func TestStreamNotesWhenItStallsAndWhenItIsCut(t *testing.T) {
 	within(t, "numbers come back", func() bool { return s.Report().Echoed > 5 })
 	must(t, w.Cut(h[1]))
 	within(t, "the stream stalls", func() bool { return s.Report().Longest > 300*time.Millisecond })
+	if r := s.Report(); r.Lost(200*time.Millisecond) != "silent" || r.Lost(time.Minute) != "" {
+		t.Errorf("while it stalls it is lost to a client with little patience alone: %+v", r)
+	}
 	must(t, w.Heal())
 	n := s.Report().Echoed
 	within(t, "it goes on after the heal", func() bool { return s.Report().Echoed > n+5 })
-	if r := s.Report(); !r.Cut.IsZero() {
+	if r := s.Report(); !r.Cut.IsZero() || r.Lost(time.Second) != "" {
 		t.Fatalf("a stall was taken for a cut: %+v", r)
 	}
 	h[1].mu.Lock()
@@ -68,7 +71,7 @@ func TestStreamNotesWhenItStallsAndWhenItIsCut(t *testing.T) {
 		c.Close() // the server dies
 	}
 	within(t, "the stream is cut", func() bool { return !s.Report().Cut.IsZero() })
-	if r := s.Report(); r.Why != "closed" && r.Why != "reset" {
+	if r := s.Report(); r.Why != "closed" && r.Why != "reset" || r.Lost(time.Minute) != r.Why {
 		t.Errorf("it was cut by %q, want closed or reset", r.Why)
 	}
 }

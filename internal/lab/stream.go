@@ -27,6 +27,7 @@ type StreamReport struct {
 	Echoed    uint64        // numbers that came back
 	LongestAt time.Time     // when the longest silence began
 	Longest   time.Duration // the longest wait for a number beyond Every, one that still lasts included
+	Silent    time.Duration // nothing had come back for so long beyond Every when it was looked at, or ended
 	Cut       time.Time     // zero: never
 	Why       string        // it was cut
 }
@@ -39,12 +40,27 @@ func (s *Stream) Report() StreamReport {
 	return s.report
 }
 
+// Lost returns why the stream is of no use to its client any more: it was cut, or nothing had come back for longer than patience when it
+// was looked at or ended. Nobody tells the client of a host that is gone: its connections just stand still. Empty: it is in use.
+func (r StreamReport) Lost(patience time.Duration) string {
+	switch {
+	case !r.Connected:
+		return "never connected"
+	case !r.Cut.IsZero():
+		return r.Why
+	case r.Silent > patience:
+		return "silent"
+	}
+	return ""
+}
+
 // silence notes how long nothing has come back. s.mu is held.
 func (s *Stream) silence(now time.Time) {
 	if s.last.IsZero() {
 		return
 	}
-	if d := now.Sub(s.last) - s.every(); d > s.report.Longest {
+	s.report.Silent = max(now.Sub(s.last)-s.every(), 0)
+	if d := s.report.Silent; d > s.report.Longest {
 		s.report.Longest, s.report.LongestAt = d, s.last
 	}
 }

@@ -103,8 +103,8 @@ func (c *cargo) arrived(when string) {
 		}
 	}
 	for _, st := range c.streams {
-		if r := st.Report(); !r.Cut.IsZero() {
-			t.Errorf("%s: a stream was cut: %s", when, r.Why)
+		if r := st.Report(); r.Lost(5*time.Second) != "" {
+			t.Errorf("%s: a stream is lost: %s after %d numbers", when, r.Lost(5*time.Second), r.Echoed)
 		} else {
 			t.Logf("%s: a stream's longest silence: %v", when, r.Longest.Round(time.Millisecond))
 		}

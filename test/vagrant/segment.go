@@ -138,7 +138,7 @@ wait eth2
 [ $(hostname) != client ] || { ip addr add $IP/24 dev eth2; ip link set eth2 up; exit; }
 wait eth3
 modprobe bonding max_bonds=0
-ip link add bond0 type bond mode active-backup miimon 50
+ip link add bond0 address $(cat /sys/class/net/eth2/address) type bond mode active-backup miimon 50
 for m in eth2 eth3; do ip link set $m down; ip link set $m master bond0; done
 ip addr add $IP/24 dev bond0
 ip link set bond0 up`)

@@ -33,26 +33,40 @@ type Report struct {
 	Holders    []string       `json:"holders"` // MACs in the order in which they answered
 	Streams    int            `json:"streams"`
 	Cut        int            `json:"streams_cut"`
-	Why        []string       `json:"why,omitempty"`
+	Silent     int            `json:"streams_silent"` // at the end, for longer than patience
+	CutBy      map[string]int `json:"streams_cut_by,omitempty"`
+	LengthMs   float64        `json:"length_ms"` // it looked for so long
 }
+
+// patience is for how long a long connection may be silent before its client would give it up. A host that is gone tells nobody.
+const patience = 5 * time.Second
 
 func main() {
 	vip := flag.String("vip", "", "the VIP")
 	iface := flag.String("if", "eth1", "interface to look from")
 	from := flag.String("from", "", "first of 63 unused addresses of the subnet to ask by ARP from")
 	length := flag.Duration("for", 10*time.Second, "how long")
+	eof := flag.Bool("until-eof", false, "end when standard input does, if that is earlier")
 	every := flag.Duration("every", 20*time.Millisecond, "between two requests, and between two questions by ARP")
 	deadline := flag.Duration("deadline", time.Second, "for one request")
 	streams := flag.Int("streams", 0, "long connections to port 7000 of the VIP")
 	echo := flag.String("echo", "", "serve echo at this address and nothing else")
 	flag.Parse()
-	if err := run(*vip, *iface, *from, *length, *every, *deadline, *streams, *echo); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), *length)
+	defer cancel()
+	if *eof {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin) // an error is an end, too
+			cancel()
+		}()
+	}
+	if err := run(ctx, *vip, *iface, *from, *every, *deadline, *streams, *echo); err != nil {
 		fmt.Fprintln(os.Stderr, "probe:", err)
 		os.Exit(1)
 	}
 }
 
-func run(vip, iface, from string, length, every, deadline time.Duration, streams int, echo string) error {
+func run(ctx context.Context, vip, iface, from string, every, deadline time.Duration, streams int, echo string) error {
 	if echo != "" {
 		return serveEcho(echo)
 	}
@@ -71,8 +85,6 @@ func run(vip, iface, from string, length, every, deadline time.Duration, streams
 		}
 	}
 	load := &lab.Load{Target: netip.AddrPortFrom(addr, 80), Every: every, Deadline: deadline}
-	ctx, cancel := context.WithTimeout(context.Background(), length)
-	defer cancel()
 	start := time.Now()
 	var wg sync.WaitGroup
 	errs := make(chan error, 2)
@@ -94,7 +106,7 @@ func run(vip, iface, from string, length, every, deadline time.Duration, streams
 	out, all := load.Record.Outage(start), watch.Samples(start)
 	r := Report{
 		Requests: out.Requests, Failed: out.Failed, Errors: out.Errors, OutageMs: millis(out.Length()), Over: out.Over(),
-		SlowestMs: millis(out.Slowest), Samples: len(all), Streams: streams,
+		SlowestMs: millis(out.Slowest), Samples: len(all), Streams: streams, LengthMs: millis(time.Since(start)),
 	}
 	two, longest := watch.TwoHolders(start)
 	r.TwoHolders, r.TwoMs = two, millis(longest)
@@ -107,14 +119,27 @@ func run(vip, iface, from string, length, every, deadline time.Duration, streams
 		}
 	}
 	for i, s := range long {
-		if rep := s.Report(); !rep.Cut.IsZero() || failed[i] != nil {
-			r.Cut++
-			if len(r.Why) < 3 {
-				r.Why = append(r.Why, fmt.Sprint(rep.Why, failed[i]))
-			}
-		}
+		r.count(s.Report(), failed[i])
 	}
 	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// count adds a long connection to what was lost of them; err is why it could not be made.
+func (r *Report) count(s lab.StreamReport, err error) {
+	why := s.Lost(patience)
+	switch {
+	case err != nil:
+		why = err.Error()
+	case why == "":
+		return
+	case s.Cut.IsZero():
+		r.Silent++
+		return
+	}
+	if r.Cut++; r.CutBy == nil {
+		r.CutBy = map[string]int{}
+	}
+	r.CutBy[why]++
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
