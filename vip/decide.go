@@ -80,6 +80,14 @@ func (m *machine) refusal(now int64, i int) refusal {
 		return newerKnown
 	case v.knownNode != m.self: // a pair: the other one has taken the same epoch, and comes first
 		return newerKnown
+	}
+	return m.hindrance(now, i)
+}
+
+// hindrance is why this node could not ask for a VIP, wherever that is placed.
+func (m *machine) hindrance(now int64, i int) refusal {
+	v := m.vips[i]
+	switch {
 	case m.witness:
 		return isWitness
 	case !m.agentAlive:

@@ -26,6 +26,9 @@ func (m *machine) explainTo(l *prose, now int64, i int) {
 		l.say("being taken off the link: %s", m.text(v.lostWhy, i))
 	case why != mayAsk:
 		l.say("not held here: %s", m.text(why, i))
+		if h := m.hindrance(now, i); (why == placedElsewhere || why == newerKnown) && h != mayAsk && !(m.pair.on && h == hearsNobody) {
+			l.say("could not take it either: %s", m.text(h, i))
+		}
 	case v.probeAt > now && v.probeN > 0:
 		l.say("probing the network before the first claim: probe %d of %d is out, nobody has answered", v.probeN, probeNum)
 	case v.probeAt > now:
