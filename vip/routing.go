@@ -1,5 +1,10 @@
 package vip
 
+import (
+	"net/netip"
+	"slices"
+)
+
 // This file is a VIP in a VRRP group as the machine sees it: whether the nodes of this cluster go on as one router when it passes from
 // one to the other.
 //
@@ -85,4 +90,50 @@ func (m *machine) succeeds(now int64, i int) bool {
 		wait = r.skew
 	}
 	return r.last.node != 0 && now-r.last.at < wait
+}
+
+// goodBye is whether who has just let go says so to the group.
+func (r *routing) goodBye() bool { return r.passing == 0 }
+
+// vouched is whether our router may say that it is active: for as long as no other node of this cluster can be.
+func (m *machine) vouched(now int64, i int) bool { return m.leaseEnd(i) > now }
+
+// regroup is what becomes of a VIP's part in a group with a new setup.
+type regroup struct {
+	keep   bool // it goes on as it is
+	resign bool // good-bye to the former group
+	enter  bool // the new one
+	assume bool // as its active router, if the VIP is held: the addresses are on the link
+	link   bool // they go there, if the VIP is held: nobody else has them by right any more
+}
+
+// regrouped decides what becomes of a VIP that was in the group was, where our router was active or not, and is in the group is; nil:
+// none. same is whether its addresses and its interface are what they were; if not, or if it is gone, it is another VIP.
+//
+// One that is held stays on the link: in a group that is new we go on as its active router until another one outranks us. Where another
+// router was active, or none could be made, it stays off the link until the new group has been listened to.
+func regrouped(was *VRRP, active, same bool, is *VRRP) regroup {
+	switch {
+	case was == nil:
+		return regroup{enter: is != nil, assume: true}
+	case !same:
+		return regroup{resign: true, enter: is != nil}
+	case is == nil:
+		return regroup{link: true}
+	case *was == *is:
+		return regroup{keep: true}
+	}
+	return regroup{enter: true, assume: active}
+}
+
+// primaryOf is the address among an interface's own from which advertisements for addrs go out: for IPv4 the first that is not one of addrs
+// and no host address, for IPv6 the link-local one (RFC 9568, 1.7 and 5.1.2.1). The zero Addr: there is none.
+func primaryOf(own []netip.Prefix, addrs []netip.Addr) netip.Addr {
+	for _, p := range own {
+		ip := p.Addr()
+		if ip.Is6() && ip.IsLinkLocalUnicast() || ip.Is4() && !p.IsSingleIP() && !slices.Contains(addrs, ip) {
+			return ip
+		}
+	}
+	return netip.Addr{}
 }

@@ -409,7 +409,7 @@ func (s *script) act() {
 			s.gated = false
 			s.say("del: %s", s.m.text(s.m.vips[0].lostWhy, 0))
 			if r := &s.m.vips[0].routing; r.last.node == s.m.self {
-				s.say("%s", map[bool]string{true: "good-bye to the VRRP group", false: "no word to the VRRP group"}[r.passing == 0])
+				s.say("%s", map[bool]string{true: "good-bye to the VRRP group", false: "no word to the VRRP group"}[r.goodBye()])
 			}
 			s.m.removed(s.now, 0)
 		case actAdd:

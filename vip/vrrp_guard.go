@@ -61,41 +61,51 @@ func (g *guard) routed(i int) bool {
 	return r == nil || r.Router != nil && r.State() == vrrp.Active
 }
 
-// setRouters takes over which VIPs of s are in a group. One that was just held stays on the link: in a group that is new we go on as
-// its active router until another one outranks us, and without a group there is nobody to ask.
+// setRouters takes over which VIPs of s are in a group; regrouped decides.
 func (g *guard) setRouters(s *Setup) {
 	for name, r := range g.routers {
-		i := slices.IndexFunc(s.VIPs, func(v VIP) bool {
-			return v.Name == name && slices.Equal(v.Addresses, r.vip.Addresses) && v.Interface == r.vip.Interface
-		})
-		switch {
-		case i < 0:
-			r.resign()
-		case s.VIPs[i].VRRP != nil && *s.VIPs[i].VRRP == r.set:
+		i := slices.IndexFunc(s.VIPs, func(v VIP) bool { return v.Name == name })
+		var is *VRRP
+		same := false
+		if i >= 0 {
+			v := &s.VIPs[i]
+			is, same = v.VRRP, slices.Equal(v.Addresses, r.vip.Addresses) && v.Interface == r.vip.Interface
+		}
+		to := regrouped(&r.set, r.Router != nil && r.State() == vrrp.Active, same, is)
+		if to.keep {
 			continue
 		}
-		standby := r.Router != nil && r.State() != vrrp.Active
+		if to.resign {
+			r.resign()
+		}
 		r.close()
 		delete(g.routers, name)
-		if standby && i >= 0 && s.VIPs[i].VRRP != nil {
-			g.routers[name] = &router{set: *s.VIPs[i].VRRP, vip: s.VIPs[i], fd: -1}
-			if k := g.vipIndex(name); k >= 0 && g.m.vips[k].held {
-				g.join(k, false) // another router is active, whatever is ours now
-			}
-		}
-		if k := g.vipIndex(name); k >= 0 && g.m.vips[k].held && i >= 0 && s.VIPs[i].VRRP == nil {
-			g.put(k)
-			g.m.vips[k].announceN, g.m.vips[k].announceAt = 0, g.now()
+		g.regroup(s, i, to)
+	}
+	for i := range s.VIPs {
+		if v := &s.VIPs[i]; v.VRRP != nil && g.routers[v.Name] == nil {
+			g.regroup(s, i, regrouped(nil, false, false, v.VRRP))
 		}
 	}
-	for _, v := range s.VIPs {
-		if v.VRRP == nil || g.routers[v.Name] != nil {
-			continue
-		}
-		g.routers[v.Name] = &router{set: *v.VRRP, vip: v, fd: -1}
-		if k := g.vipIndex(v.Name); k >= 0 && g.m.vips[k].held {
-			g.join(k, true)
-		}
+}
+
+// regroup does what was decided for the i-th VIP of s; i < 0: it is gone.
+func (g *guard) regroup(s *Setup, i int, to regroup) {
+	if i < 0 {
+		return
+	}
+	v := &s.VIPs[i]
+	if to.enter {
+		g.routers[v.Name] = &router{set: *v.VRRP, vip: *v, fd: -1}
+	}
+	k := g.vipIndex(v.Name)
+	switch {
+	case k < 0 || !g.m.vips[k].held:
+	case to.enter:
+		g.join(k, to.assume)
+	case to.link:
+		g.put(k)
+		g.m.vips[k].announceN, g.m.vips[k].announceAt = 0, g.now()
 	}
 }
 
@@ -134,7 +144,7 @@ func (g *guard) join(i int, holding bool) {
 // leave ends our part in the group of VIP i; the others take over at once if we were active, unless another node of this cluster does.
 func (g *guard) leave(i int) {
 	if r := g.routers[g.m.vips[i].name]; r != nil {
-		if g.m.vips[i].routing.passing == 0 {
+		if g.m.vips[i].routing.goodBye() {
 			r.resign()
 		}
 		r.close()
@@ -160,7 +170,7 @@ func (g *guard) follow(i int, r *router) {
 		v := g.m.vips[i]
 		switch a.Kind {
 		case vrrp.Advertise:
-			if g.m.leaseEnd(i) > g.now() {
+			if g.m.vouched(g.now(), i) {
 				r.advertise(a.Priority)
 			}
 		case vrrp.Claim:
@@ -366,8 +376,7 @@ func (r *router) read(b []byte) (payload []byte, from, to netip.Addr, hops int, 
 	return nil, from, to, 0, true
 }
 
-// primary is the address of the device from which advertisements for addrs go out: for IPv4 the first that is not one of addrs and no
-// host address, for IPv6 the link-local one (RFC 9568, 1.7 and 5.1.2.1).
+// primary is the address of the device from which advertisements for addrs go out.
 func (l *linkLayer) primary(d *device, addrs []netip.Addr) (netip.Addr, error) {
 	if d == nil {
 		return netip.Addr{}, fmt.Errorf("its interface is missing")
@@ -376,13 +385,14 @@ func (l *linkLayer) primary(d *device, addrs []netip.Addr) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", d.name, err)
 	}
+	var own []netip.Prefix
 	for _, a := range list {
 		ip, _ := netip.AddrFromSlice(a.IP)
-		ip = ip.Unmap()
-		ones, bits := a.Mask.Size()
-		if ip.Is6() && ip.IsLinkLocalUnicast() || ip.Is4() && ones < bits && !slices.Contains(addrs, ip) {
-			return ip, nil
-		}
+		ones, _ := a.Mask.Size()
+		own = append(own, netip.PrefixFrom(ip.Unmap(), ones))
+	}
+	if ip := primaryOf(own, addrs); ip.IsValid() {
+		return ip, nil
 	}
 	return netip.Addr{}, fmt.Errorf("interface %s has no address of its own to speak VRRP from", d.name)
 }

@@ -143,7 +143,7 @@ var (
 const hostRuns = 60
 
 func run(runs int, out, only string) error {
-	mutants := slices.DeleteFunc(slices.Concat(mutants, guardMutants, recoverMutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
+	mutants := slices.DeleteFunc(slices.Concat(mutants, guardMutants, vrrpMutants, recoverMutants), func(m *mutant) bool { return !strings.Contains(m.Name, only) })
 
 	dir, err := os.MkdirTemp("", "skein-mutants-")
 	if err != nil {
