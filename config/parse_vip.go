@@ -33,6 +33,10 @@ func (p *parser) vip(c *hclsyntax.Block) {
 				p.errorf(t.rng, "", "%q cannot be the name of a node", t.string)
 				continue
 			}
+			if slices.Contains(v.Prefer, t.string) {
+				p.errorf(t.rng, "", "\"prefer\" has %q twice", t.string)
+				continue
+			}
 			v.Prefer = append(v.Prefer, t.string)
 		}
 	}
@@ -116,6 +120,9 @@ func (p *parser) vrrp(v *VIP, of *body) {
 	case six > 0 && r.Version == 2:
 		p.errorf(b.header, "write version = 3", "%s has IPv6 addresses, which version 2 does not know", b.what)
 	}
+	if a := b.body.Attributes["router_id"]; a != nil && r.RouterID != 0 {
+		p.noteVRRP(v, r.RouterID, a.Expr.Range())
+	}
 	if v.RouterID != 0 {
 		p.errorf(of.nameRange("virtual_mac"), "leave one of them out: in a group with VRRP routers the addresses have the MAC of whoever holds them",
 			"%s has both vrrp and virtual_mac", of.what)
@@ -138,6 +145,34 @@ func (p *parser) noteRouter(v *VIP, rng hcl.Range) {
 		return
 	}
 	p.ranges[router(v.RouterID)] = rng
+}
+
+// noteVRRP reports a VRRP group that another VIP is in, on the same network: the two would answer each other's advertisements.
+func (p *parser) noteVRRP(v *VIP, id uint8, rng hcl.Range) {
+	type onNetwork struct {
+		network netip.Prefix
+		id      uint8
+	}
+	type onInterface struct {
+		name string
+		four bool
+		id   uint8
+	}
+	var keys []any
+	for _, a := range v.Addresses {
+		keys = append(keys, onNetwork{a.Masked(), id})
+		if v.Interface != "" {
+			keys = append(keys, onInterface{v.Interface, a.Addr().Is4(), id})
+		}
+	}
+	for _, k := range keys {
+		if first, ok := p.ranges[k]; ok && first != rng {
+			p.errorf(rng, fmt.Sprintf("the first is in line %d; list addresses that move together in one vip", first.Start.Line),
+				"vip %q has router_id = %d, which is taken on its network", v.Name, id)
+			return
+		}
+		p.ranges[k] = rng
+	}
 }
 
 // noteGroup reports a VIP that ranks the nodes otherwise than another of its group: they move together.
