@@ -68,6 +68,10 @@ var scenarios = []scenario{
 		name: "node drained", what: "skein node drain, then enable",
 		act: onNode("skein node drain %s --drain 30s --no-wait"), pause: 5 * time.Second, undo: onNode("skein node enable %s"),
 	},
+	{
+		name: "node upgraded", what: "skein node upgrade: another process follows the holder's agent", act: onNode("skein node upgrade %s --drain 30s"),
+		pause: 10 * time.Second, stays: true,
+	},
 	{name: "unit restarted", what: "systemctl restart skein on the holder", act: on("systemctl restart --no-block skein"), pause: 20 * time.Second},
 	{
 		name: "vlan: cable", where: vlan, what: "the address is on a VLAN; the holder's cable is cut, later mended",
