@@ -91,6 +91,11 @@ type VIPStatus struct {
 	Name      string    `json:"name"`
 	Addresses []string  `json:"addresses"`
 	Prefer    []string  `json:"prefer,omitempty"`
+	Failback  float64   `json:"failback_seconds,omitempty"` // 0: never
+	Asked     bool      `json:"asked,omitempty"`            // an operator has put it where it is: Failback does not undo that
+	Group     string    `json:"group,omitempty"`
+	MinUsable int       `json:"minimum_servers,omitempty"`
+	RouterID  int       `json:"virtual_mac,omitempty"`
 	Placed    string    `json:"placed"` // the node that the cluster chose; "": none yet
 	Epoch     string    `json:"epoch,omitempty"`
 	Holder    string    `json:"holder"` // the node that says that it holds it; "": none, or it could not be asked
@@ -183,6 +188,7 @@ type (
 type Explanation struct {
 	AsOf  AsOf              `json:"as_of"`
 	VIP   VIPStatus         `json:"vip"`
+	Next  string            `json:"next,omitempty"` // the node that would take it if its holder had to let go; empty: none could
 	Nodes []NodeExplanation `json:"nodes"`
 }
 

@@ -17,6 +17,7 @@ func (s *Status) judge(f Facts) {
 	s.judgePair()
 	s.judgeVIPs(f)
 	s.judgeBackends()
+	s.judgeShort()
 	s.judgeNodes()
 	s.judgeServers()
 	s.judgeCertificates()

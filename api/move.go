@@ -60,19 +60,6 @@ func drainOf(seconds float64) (time.Duration, error) {
 	return d, nil
 }
 
-// healthOf is what the nodes said of themselves, for the choice of a target.
-func healthOf(s *Status) map[string]state.NodeHealth {
-	h := map[string]state.NodeHealth{}
-	for _, n := range s.Nodes {
-		if n.Report == nil {
-			h[n.Name] = state.NodeHealth{}
-			continue
-		}
-		h[n.Name] = state.NodeHealth{Alive: true, Fit: n.Report.Guard.Fit && n.Report.Revision.Running == s.Revision.Number}
-	}
-	return h
-}
-
 func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("vip")
 	var req MoveRequest
@@ -94,7 +81,7 @@ func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 	st := s.status(r.Context())
 	to := req.Node
 	if to == "" {
-		if to = state.Target(v, healthOf(&st), name); to == "" {
+		if to = state.Target(v, st.health(), name); to == "" {
 			return s.nobody(v, &st, name)
 		}
 	}
@@ -196,6 +183,14 @@ func (s *Server) suits(v *state.View, st *Status, name, to string) error {
 		return errorf(CodeConflict, hint, "%s cannot take it: %s", to, cmp.Or(rep.Guard.FitReason, "it is unfit"))
 	case rep.Revision.Running != st.Revision.Number:
 		return errorf(CodeConflict, "`skein status` says why", "%s cannot take it: it runs revision %d of %d", to, rep.Revision.Running, st.Revision.Number)
+	}
+	unit := state.Unit(v, name)
+	if i := slices.IndexFunc(rep.Guard.Unable, func(u UnableVIP) bool { return slices.Contains(unit, u.Name) }); i >= 0 {
+		what := "it"
+		if u := rep.Guard.Unable[i].Name; u != name {
+			what = u + ", which moves together with it"
+		}
+		return errorf(CodeConflict, "`skein vip explain "+rep.Guard.Unable[i].Name+"`", "%s cannot take %s: %s", to, what, rep.Guard.Unable[i].Why)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/skeinlb/skein/state"
 )
 
 // status asks every node at once, each for at most peerTimeout, and summarizes what they said.
@@ -181,6 +183,12 @@ func (s *Server) getExplain(w http.ResponseWriter, r *http.Request) error {
 		})
 	}
 	wg.Wait()
+	for i := range st.Nodes {
+		ex.Nodes[i].Lines = append(ex.Nodes[i].Lines, st.against(&st.Nodes[i], name)...)
+	}
+	if v.Placements[name].Node != "" {
+		ex.Next = state.Target(v, st.health(), name)
+	}
 	return answer(w, ex)
 }
 

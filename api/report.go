@@ -25,6 +25,8 @@ type NodeReport struct {
 	Guard     GuardReport      `json:"guard"`
 	VIPs      []HeldVIP        `json:"vips"`
 	Parked    []ParkedVIP      `json:"parked,omitempty"`
+	Short     []string         `json:"short,omitempty"`    // VIPs behind which it sees fewer healthy servers than their minimum_servers
+	Flapping  []string         `json:"flapping,omitempty"` // nodes that were lost too often of late, by its count
 	Peers     []PeerReport     `json:"peers"`
 	Servers   []ServerReport   `json:"servers"`
 	Backends  []BackendReport  `json:"backends"`

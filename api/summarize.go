@@ -156,12 +156,18 @@ func vipsOf(f Facts, nodes []NodeStatus) []VIPStatus {
 		return out
 	}
 	for _, v := range f.View.Config.VIPs {
-		vs := VIPStatus{Name: v.Name, Prefer: v.Prefer, Addresses: []string{}, Frontends: []string{}}
+		vs := VIPStatus{
+			Name: v.Name, Prefer: v.Prefer, Failback: v.Failback.Seconds(), Group: v.Group, MinUsable: v.MinimumServers, RouterID: int(v.RouterID),
+			Addresses: []string{}, Frontends: []string{},
+		}
 		for _, a := range v.Addresses {
 			vs.Addresses = append(vs.Addresses, a.String())
 		}
 		if p, ok := f.View.Placements[v.Name]; ok {
 			vs.Placed, vs.Epoch = p.Node, p.Epoch.String()
+		}
+		for _, name := range state.Unit(f.View, v.Name) { // as Placements sees it
+			vs.Asked = vs.Asked || f.View.Placements[name].Asked
 		}
 		for _, n := range nodes {
 			if n.Report == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,7 +81,7 @@ func (s *Server) postPlan(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := s.opts.Views.Get()
-	return answer(w, Plan{AsOf: s.asOf(), BasedOn: v.Revision.Number, Changes: Changes(v.Config, conf), Warnings: warnings, Notes: listNotes(v, conf)})
+	return answer(w, Plan{AsOf: s.asOf(), BasedOn: v.Revision.Number, Changes: Changes(v.Config, conf), Warnings: warnings, Notes: append(listNotes(v, conf), preferNotes(v, conf)...)})
 }
 
 // putConfig commits a configuration and then tells, line by line, which node runs it. The answer is a stream of ApplyEvents.
@@ -112,7 +113,8 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) error {
 		flush.Flush()
 	}
 	rev := Revision{Number: res.Revision, Message: req.Message, Author: author, At: at}
-	emit(ApplyEvent{Committed: &Committed{Revision: rev, Notes: res.Message}})
+	notes := append(slices.DeleteFunc([]string{res.Message}, func(s string) bool { return s == "" }), preferNotes(s.opts.Views.Get(), conf)...)
+	emit(ApplyEvent{Committed: &Committed{Revision: rev, Notes: strings.Join(notes, "; ")}})
 	done := ApplyDone{Revision: res.Revision}
 	for a := range s.everyoneApplied(r.Context(), res.Revision) {
 		done.Nodes++

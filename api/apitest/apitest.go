@@ -163,7 +163,11 @@ func (c *Cluster) lead() {
 	health := map[string]state.NodeHealth{}
 	for name, n := range c.Nodes {
 		alive := !n.World().Dead
-		health[name] = state.NodeHealth{Alive: alive, Fit: alive}
+		h := state.NodeHealth{Alive: alive, Fit: alive}
+		for _, u := range n.report().Guard.Unable {
+			h.Unable = append(h.Unable, u.Name)
+		}
+		health[name] = h
 	}
 	decisions, _ := state.Placements(v, health, c.first)
 	for _, d := range decisions {

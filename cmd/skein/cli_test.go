@@ -106,6 +106,7 @@ type world struct {
 	typed   string        // standard input of the next command
 	width   int           // of the terminal; 0: output goes to a pipe
 	color   bool
+	watched bool // standard error is a terminal, too: what is waited for is shown there
 	edits   map[string][]func(*api.NodeReport)
 }
 
@@ -220,6 +221,19 @@ func (w *world) change(line string) {
 			w.t.Fatal(err)
 		}
 		w.typed = string(b)
+	case "watched": // the next command: its standard error is a terminal
+		w.watched = true
+	case "unable": // NODE VIP WHY
+		w.edit(f[1], func(r *api.NodeReport) {
+			r.Guard.Unable = append(r.Guard.Unable, api.UnableVIP{Name: f[2], Why: rest(3)})
+		})
+	case "short": // NODE VIP...: it sees too few servers behind them
+		w.edit(f[1], func(r *api.NodeReport) { r.Short = f[2:] })
+	case "flapping": // NODE...: the first node, which leads, says so
+		w.edit(w.first, func(r *api.NodeReport) { r.Flapping = f[1:] })
+	case "mended": // NODE: what was said of it is no longer so
+		w.edits[f[1]] = nil
+		w.edit(f[1], func(*api.NodeReport) {})
 	case "terminal": // WIDTH [color]
 		w.width, _ = strconv.Atoi(f[1])
 		w.color = len(f) > 2
@@ -254,18 +268,18 @@ func (w *world) run(line string) string {
 	if out.Len() > 0 && !bytes.HasSuffix(out.Bytes(), []byte("\n")) {
 		b.WriteString("(no newline)\n")
 	}
-	for l := range strings.Lines(errOut.String()) {
+	for l := range strings.Lines(strings.ReplaceAll(errOut.String(), "\r", "\n")) { // a line that is drawn anew is a new one here
 		b.WriteString("2> " + strings.TrimSuffix(l, "\n") + "\n")
 	}
 	fmt.Fprintf(&b, "exit %d\n", code)
-	w.answer, w.typed, w.after = "", "", 0
+	w.answer, w.typed, w.after, w.watched = "", "", 0, false
 	return strings.ReplaceAll(b.String(), "\x1b", "<esc>")
 }
 
 func (w *world) cli(out, errOut io.Writer) *cli {
 	c := &cli{
 		in: &typist{strings.NewReader(cmp.Or(w.typed, w.answer+"\n")), w.after}, inTTY: w.answer != "",
-		out: out, errOut: errOut, outTTY: w.width > 0, outWidth: func() int { return w.width },
+		out: out, errOut: errOut, outTTY: w.width > 0, errTTY: w.watched, outWidth: func() int { return w.width },
 		env: func(name string) string {
 			if name == "NO_COLOR" && !w.color {
 				return "1"

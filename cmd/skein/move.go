@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,7 +63,7 @@ is over. Clients that keep HTTP connections open are asked to close them with th
 			}
 			left := -1
 			if !f.noWait {
-				if left, err = c.waitDrained(cmd.Context(), len(m.VIPs), f.drain, func(s *api.Status) int { return drainingOf(s, m) }); err != nil {
+				if left, _, err = c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOfMove(s, m) }); err != nil {
 					return err
 				}
 			}
@@ -93,58 +92,6 @@ func (c *cli) drawMoved(m *api.Moved, left int) {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// drainingOf counts the connections that the moves have left behind, -1: nothing is left of them.
-func drainingOf(s *api.Status, m *api.Moved) int {
-	n, any := 0, false
-	for _, v := range s.VIPs {
-		for _, d := range v.Draining {
-			if slices.ContainsFunc(m.VIPs, func(mv api.MovedVIP) bool { return mv.Name == v.Name && mv.From == d.Node }) {
-				n, any = n+d.Connections, true
-			}
-		}
-	}
-	if !any {
-		return -1
-	}
-	return n
-}
-
-// waitDrained waits until count says -1, and shows how it goes. What it returns is how many are left: 0 unless the time was over.
-func (c *cli) waitDrained(ctx context.Context, vips int, drain time.Duration, count func(*api.Status) int) (left int, err error) {
-	begin, tick := c.now(), time.NewTicker(500*time.Millisecond)
-	defer tick.Stop()
-	defer func() {
-		if c.errTTY {
-			fmt.Fprint(c.errOut, "\r\x1b[K")
-		}
-	}()
-	last := 0
-	for {
-		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-		s, err := c.node().Status(ask)
-		cancel()
-		if err == nil {
-			n := count(s)
-			if n < 0 {
-				return 0, nil
-			}
-			last = n
-		}
-		took := c.now().Sub(begin)
-		if took > drain+10*time.Second {
-			return last, nil
-		}
-		if c.errTTY {
-			fmt.Fprintf(c.errOut, "\rmoves %s, %s draining, %.0f s\x1b[K", many(vips, "VIP"), many(last, "connection"), took.Seconds())
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return last, failf("`skein status` says how it goes", "interrupted; the move stands, and %s goes on", many(last, "connection"))
-		}
-	}
-}
-
 // many is count with thousands apart: "1,318 connections".
 func many(n int, noun string) string {
 	words := count(n, noun)
@@ -162,7 +109,9 @@ func (c *cli) nodeDrainCommand() *cobra.Command {
 		Short: "Take a node out of service; no connection is lost",
 		Long: `Take a node out of service, to stop it or to work on it: its addresses move to other nodes, it gets no new ones, and
 leadership goes to another. What is established there is served until it ends or --drain is over. This lasts, restarts
-included, until "skein node enable NODE".`,
+included, until "skein node enable NODE".
+
+The exit code is 2 when the node still holds an address, because no other one can take it.`,
 		Args:              args("NODE"),
 		ValidArgsFunction: c.complete(1, c.nodeNames),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -177,56 +126,40 @@ included, until "skein node enable NODE".`,
 			if err != nil {
 				return err
 			}
-			if !f.noWait {
-				if _, err := c.waitDrained(cmd.Context(), len(d.Node.Holds), f.drain, func(s *api.Status) int { return leftOn(s, a[0]) }); err != nil {
-					return err
-				}
-				after, done := bounded(cmd)
-				defer done()
-				if l, err := c.node().Nodes(after); err == nil {
-					d.AsOf = l.AsOf
-					for _, n := range l.Nodes {
-						if n.Name == a[0] {
-							d.Node = n
-						}
+			_, moved, err := c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOnNode(s, a[0]) })
+			if err != nil {
+				return err
+			}
+			after, done := bounded(cmd)
+			defer done()
+			if l, err := c.node().Nodes(after); err == nil {
+				d.AsOf = l.AsOf
+				for _, n := range l.Nodes {
+					if n.Name == a[0] {
+						d.Node = n
 					}
 				}
 			}
-			return c.show(view{
+			if err := c.show(view{
 				doc:   d,
 				draw:  func(bool) { c.drawDrained(&d.Node) },
 				names: func() []string { return []string{d.Node.Name} },
-			})
+			}); err != nil || moved {
+				return err
+			}
+			return silent(exitDifference)
 		},
 	}
 	f.add(cmd)
 	return cmd
 }
 
-// leftOn counts what a node still serves; -1: it holds nothing and serves nobody.
-func leftOn(s *api.Status, node string) int {
-	n, any := 0, false
-	for _, o := range s.Nodes {
-		any = any || o.Name == node && len(o.Holds) > 0
-	}
-	for _, v := range s.VIPs {
-		any = any || v.Placed == node
-		for _, d := range v.Draining {
-			if d.Node == node {
-				n, any = n+d.Connections, true
-			}
-		}
-	}
-	if !any {
-		return -1
-	}
-	return n
-}
-
 func (c *cli) drawDrained(n *api.NodeStatus) {
 	switch {
 	case len(n.Holds) > 0:
-		fmt.Fprintf(c.out, "%s is drained. It still holds %s: no other node can take it (skein node list).\n", n.Name, list(n.Holds))
+		fmt.Fprintf(c.out, "%s is drained. It still holds %s, since no other node can take it: `skein vip explain %s` says why.\n", n.Name, list(n.Holds), n.Holds[0])
+	case n.Report == nil:
+		fmt.Fprintf(c.out, "%s is drained. It does not answer: what it still serves is not known.\n", n.Name)
 	case n.Report != nil && len(n.Report.Parked) > 0:
 		left := 0
 		for _, p := range n.Report.Parked {
@@ -331,7 +264,23 @@ func (c *cli) drawVIP(v *api.VIPStatus) {
 		fact("placed on", "%s, epoch %s", v.Placed, v.Epoch)
 	}
 	if len(v.Prefer) > 0 {
-		fact("prefer", "%s", strings.Join(v.Prefer, ", "))
+		back := "; it does not go back by itself"
+		switch {
+		case v.Failback > 0 && v.Asked:
+			back = "; it was moved by hand, and stays until its node is lost"
+		case v.Failback > 0:
+			back = fmt.Sprintf("; it goes back to one that has been well for %v", seconds(v.Failback))
+		}
+		fact("prefer", "%s%s", strings.Join(v.Prefer, ", "), back)
+	}
+	if v.Group != "" {
+		fact("group", "%s: moves together with its other vips", v.Group)
+	}
+	if v.MinUsable > 0 {
+		fact("needs", "a node that sees %s behind it, if there is one", count(v.MinUsable, "healthy server"))
+	}
+	if v.RouterID > 0 {
+		fact("mac", "virtual router %d's, wherever it is held", v.RouterID)
 	}
 	fact("frontends", "%s", strings.Join(v.Frontends, ", "))
 	for _, d := range v.Draining {

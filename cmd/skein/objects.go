@@ -47,7 +47,9 @@ func (c *cli) drawExplanation(ex *api.Explanation) {
 	p := painter(c.color(c.outTTY))
 	v := ex.VIP
 	holder := p.paint(bad, "held by nobody")
-	if v.Holder != "" {
+	if v.VRRP.Standby() {
+		holder = "held by no node, " + v.Holder + " stands by"
+	} else if v.Holder != "" {
 		holder = "held by " + p.paint(good, v.Holder)
 		if s := c.ago(v.Since); s != "" {
 			holder += " for " + s
@@ -56,6 +58,13 @@ func (c *cli) drawExplanation(ex *api.Explanation) {
 	placed := "not placed yet"
 	if v.Placed != "" {
 		placed = fmt.Sprintf("placed on %s at epoch %s", v.Placed, v.Epoch)
+	}
+	switch {
+	case v.Placed == "" || !ex.AsOf.Quorum:
+	case ex.Next == "":
+		placed += "; no other node could take it now"
+	default:
+		placed += "; " + ex.Next + " is next in line"
 	}
 	fmt.Fprintf(c.out, "%s (%s) is %s; %s\n", p.paint(strong, v.Name), strings.Join(v.Addresses, ", "), holder, placed)
 	for _, n := range ex.Nodes {

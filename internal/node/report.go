@@ -35,8 +35,9 @@ func (n *Node) report() api.NodeReport {
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
 			Pair: reportPair(guard.Pair),
 		},
-		Tables: n.reportTables(),
-		Parked: n.reportParked(guard),
+		Tables:   n.reportTables(),
+		Parked:   n.reportParked(guard),
+		Flapping: slices.Sorted(maps.Keys(n.flapping.Get())),
 	}
 	if disk != nil {
 		r.Disk.Error = disk.Error()
@@ -69,6 +70,7 @@ func (n *Node) report() api.NodeReport {
 	}
 	if n.engine != nil {
 		n.reportTraffic(&r, view)
+		r.Short = short(view.Config, n.checker.Verdicts().Get())
 	}
 	r.Alarms = n.alarms(view, guard, running, disk)
 	return r
