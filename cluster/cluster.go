@@ -406,6 +406,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	background.Go(func() { c.watchOutdated(ctx) })
 	background.Go(func() { c.snapshots(ctx) })
 	background.Go(func() { c.keepWarm(ctx) })
+	c.standAlone()
 
 	<-ctx.Done()
 	c.handOver()

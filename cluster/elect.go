@@ -135,6 +135,17 @@ func (c *Cluster) Elect() error {
 	return nil
 }
 
+// standAlone makes the only voter lead at once: raft would first wait for one to two seconds for a leader that there cannot be. So it is
+// with a cluster that was just founded or recovered, a single node, and the first of a pair.
+func (c *Cluster) standAlone() {
+	if vs := c.voters(); len(vs) != 1 || string(vs[0].ID) != c.name {
+		return
+	}
+	if err := c.Elect(); err != nil {
+		c.log.Info("the only voter waits for its time-out to lead", "err", err)
+	}
+}
+
 // noteRival publishes that another node stands. Raft has not looked at its request yet.
 func (c *Cluster) noteRival(v *raft.RequestVoteRequest) {
 	select {

@@ -167,13 +167,18 @@ func (p *memPacket) SetReadDeadline(time.Time) error  { return nil }
 func (p *memPacket) SetWriteDeadline(time.Time) error { return nil }
 
 // virtualThree is a cluster of three voters, inside a bubble of virtual time. Whoever calls it calls ended at the end.
-func virtualThree(t *testing.T, dir string) (*memNet, []*node) {
+func virtualThree(t *testing.T, dir string, more ...func(*Options)) (*memNet, []*node) {
 	network := newMemNet()
 	var nodes []*node
 	start := func(name, ip string, join *node) *node {
 		addr := netip.MustParseAddr(ip)
 		n := &node{t: t, name: name, dir: filepath.Join(dir, name), addr: netip.AddrPortFrom(addr, 7940)}
-		n.change = func(o *Options) { o.Network = network.at(addr) }
+		n.change = func(o *Options) {
+			o.Network = network.at(addr)
+			for _, f := range more {
+				f(o)
+			}
+		}
 		nc := n.newcomer()
 		nc.Network = network.at(addr)
 		var err error
@@ -295,6 +300,58 @@ func TestAFollowerThatComesBackCatchesUpSoon(t *testing.T) {
 		away.applied(index)
 		if took := time.Since(start); took > 4*time.Second {
 			t.Errorf("it was up to date %v after it was back", took)
+		}
+		ended(nodes)
+	})
+}
+
+// There is nobody to wait for: who founds a cluster, who is alone in one and who is the first of two leads as soon as it has its log.
+func TestTheOnlyVoterLeadsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		network := newMemNet()
+		addr := netip.MustParseAddr("198.18.0.1")
+		a := &node{t: t, name: "a", dir: filepath.Join(dir, "a"), addr: netip.AddrPortFrom(addr, 7940)}
+		a.change = func(o *Options) { o.Network = network.at(addr) }
+		nc := a.newcomer()
+		nc.Network = network.at(addr)
+		if _, err := Found(nc); err != nil {
+			t.Fatal(err)
+		}
+		for _, when := range []string{"founded", "restarted"} {
+			since := time.Now()
+			a.start()
+			wait(t, "it leads", a.Leadership(), func(l Leadership) bool { return l.Self && l.Barrier })
+			wait(t, "the cluster is founded", a.machine.Views(), func(v *state.View) bool { return v.Founded() })
+			if took := time.Since(since); took > 100*time.Millisecond { // of virtual time; raft's own time-out is one second at least
+				t.Errorf("%s: it led after %v", when, took)
+			}
+			a.tick(1)
+			a.stop()
+		}
+		time.Sleep(time.Minute) // see ended
+	})
+}
+
+// A guard that starts grants nothing for a second. A node votes soon after that, and not at the next full second; and the one after it as soon as
+// the guards have confirmed the change before.
+func TestVotersAreTakenInAsSoonAsTheyAreReady(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		const silent, confirms = 1010 * time.Millisecond, 110 * time.Millisecond
+		seen := map[uint64]time.Time{}
+		_, nodes := virtualThree(t, dir, func(o *Options) {
+			o.Grants = func(string) bool { return time.Since(begin) > silent }
+			o.Confirmed = func(index uint64) bool { // the leader alone asks
+				if seen[index].IsZero() {
+					seen[index] = time.Now()
+				}
+				return time.Since(seen[index]) > confirms
+			}
+		})
+		if took := time.Since(begin); took < silent+confirms || took > silent+2*confirms+500*time.Millisecond {
+			t.Errorf("three voted after %v", took)
 		}
 		ended(nodes)
 	})

@@ -184,7 +184,11 @@ func (c *Cluster) serve(ctx context.Context, from peer, kind byte, body []byte) 
 	case frameIndex:
 		return binary.BigEndian.AppendUint64(nil, c.AppliedIndex()), nil
 	case frameLog:
-		return json.Marshal(c.logEnd())
+		e, err := c.logEnd()
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(e)
 	}
 	return nil, fmt.Errorf("%w (kind %d, asked of %s)", ErrUnknownQuestion, kind, c.name)
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"strconv"
 
 	"github.com/hashicorp/raft"
 )
@@ -32,20 +31,28 @@ func (c *Cluster) Supersede(by string, generation uint64) {
 	c.raft.Shutdown() // Run waits for it
 }
 
-// logEnd is where this node's log ends.
-func (c *Cluster) logEnd() logEnd {
+// logEnd is where this node's log ends, by its files: they know it too when raft was shut down, because the disk failed say. A node that
+// ends does not answer: who asks would take it for one that has nothing.
+func (c *Cluster) logEnd() (logEnd, error) {
+	if err := c.running(); err != nil {
+		return logEnd{}, err
+	}
 	e := logEnd{Generation: c.view().Cluster.Generation}
-	if c.running() != nil || c.raft.State() == raft.Shutdown {
-		return e
+	if _, last, _ := c.store.extent(); last != 0 {
+		var l raft.Log
+		if err := c.store.GetLog(last, &l); err != nil {
+			return logEnd{}, err
+		}
+		e.Index, e.Term = l.Index, l.Term
 	}
-	stats := c.raft.Stats()
-	number := func(key string) uint64 {
-		n, _ := strconv.ParseUint(stats[key], 10, 64)
-		return n
+	metas, err := c.snaps.List()
+	if err != nil {
+		return logEnd{}, err
 	}
-	e.Index, e.Term = number("last_log_index"), number("last_log_term")
-	if snap := (logEnd{Index: number("last_snapshot_index"), Term: number("last_snapshot_term")}); snap.newer(e) {
-		e.Index, e.Term = snap.Index, snap.Term
+	for _, m := range metas {
+		if snap := (logEnd{Index: m.Index, Term: m.Term}); snap.newer(e) {
+			e.Index, e.Term = snap.Index, snap.Term
+		}
 	}
-	return e
+	return e, nil
 }

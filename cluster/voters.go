@@ -16,17 +16,29 @@ import (
 // caughtUp is how many entries a node may be behind before it becomes a voter. One that is further behind would hold up commits.
 const caughtUp = 256
 
+// Guards that confirm and nodes that catch up are looked at again and again: soon after something has changed, for most are ready within
+// a second or two; more and more rarely when it takes longer, as with a node that is down.
+const (
+	lookSoon   = 100 * time.Millisecond
+	lookRarely = time.Second
+)
+
 // followVoters makes raft's configuration follow the members of the replicated state while this node leads: one change at a time,
 // the next one after the holders' guards have confirmed the last.
 func (c *Cluster) followVoters(ctx context.Context) {
-	tick := time.NewTicker(time.Second) // guards that confirm, nodes that catch up
-	defer tick.Stop()
+	pause, nodes := lookRarely, 0
 	said := "" // the reason why not, once
 	for {
 		l, leaders := c.leadership.Watch()
-		_, views := c.opt.Views.Watch()
+		v, views := c.opt.Views.Watch()
+		if n := countNodes(v); n != nodes {
+			pause, nodes = lookSoon, n
+		}
 		if l.Self && l.Barrier {
 			again, err := c.changeVoters(ctx)
+			if again {
+				pause = lookSoon
+			}
 			if err != nil && ctx.Err() == nil && err.Error() != said {
 				c.log.Info("the voters do not follow the members yet", "err", err)
 				said = err.Error()
@@ -43,11 +55,19 @@ func (c *Cluster) followVoters(ctx context.Context) {
 		select {
 		case <-leaders:
 		case <-views:
-		case <-tick.C:
+		case <-time.After(pause):
+			pause = min(pause+pause/8, lookRarely)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+func countNodes(v *state.View) int {
+	if v == nil {
+		return 0
+	}
+	return len(v.Nodes)
 }
 
 // changeVoters makes at most one change. again: there may be more to do at once.

@@ -65,8 +65,18 @@ const (
 	available = "cluster {\n  pair = \"available\"\n}\n"
 )
 
-// inPair runs a scenario of two balancers with that head of their configuration. ties are what can be asked; none: the usual one.
+// inPair runs a scenario of two balancers with that head of their configuration, from the moment on at which all addresses are answered
+// for. ties are what can be asked; none: the usual one.
 func inPair(t *testing.T, seed uint64, head string, f func(w *World, c *Clients), ties ...netip.Addr) {
+	t.Helper()
+	inYoungPair(t, seed, head, func(w *World, c *Clients) {
+		w.Settled(20 * time.Second)
+		f(w, c)
+	}, ties...)
+}
+
+// inYoungPair runs one that begins before that.
+func inYoungPair(t *testing.T, seed uint64, head string, f func(w *World, c *Clients), ties ...netip.Addr) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := empty(t, seed, 0)

@@ -21,7 +21,7 @@ func TestPairsHoldUnderRandomTrouble(t *testing.T) {
 	races, deaths, slow := 0, 0, 0
 	p.seeds(t, 9, 3, *pairRuns, func(t *testing.T, seed uint64) {
 		if seed%3 == 0 {
-			inBubble(t, seed, 2, func(w *World, c *Clients) {
+			inYoungBubble(t, seed, 2, func(w *World, c *Clients) {
 				w.Join("lb3", config.Witness)
 				w.Until("three vote", 10*time.Second, func() bool { return len(voters(w.Nodes[0])) == 3 })
 				w.votes()
@@ -30,7 +30,7 @@ func TestPairsHoldUnderRandomTrouble(t *testing.T) {
 			})
 			return
 		}
-		inPair(t, seed, []string{available, tiebreak}[seed%2], func(w *World, c *Clients) {
+		inYoungPair(t, seed, []string{available, tiebreak}[seed%2], func(w *World, c *Clients) {
 			trouble := &PairTrouble{Trouble: Trouble{w: w, c: c}}
 			p.play(w.pair.mode.String(), w, c, 40, trouble.Run, trouble.End)
 			races, deaths, slow = races+len(w.pair.races), deaths+trouble.deaths, slow+trouble.slow

@@ -25,7 +25,7 @@ func TestEverythingHoldsUnderRandomTrouble(t *testing.T) {
 		if seed%4 == 0 {
 			size = 5
 		}
-		inBubble(t, seed, size, func(w *World, c *Clients) {
+		inYoungBubble(t, seed, size, func(w *World, c *Clients) {
 			trouble := &Trouble{w: w, c: c}
 			p.play(fmt.Sprint(size, " nodes"), w, c, 50, trouble.Run, trouble.End)
 		})

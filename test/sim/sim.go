@@ -180,13 +180,16 @@ func (w *World) unsettled() string {
 			return fmt.Sprintf("%s does not run revision %d", n.Name, v.Revision.Number)
 		}
 	}
+	if len(first.Scope.VIPs) == 0 {
+		return "no configuration runs"
+	}
 	for _, name := range first.Scope.VIPs {
 		p := first.Placements[name]
 		for _, n := range w.Nodes {
 			w.mu.Lock()
 			answers := n.answers(name)
 			w.mu.Unlock()
-			if want := n.Name == p.Node; answers != want {
+			if want := n.Name == p.Node; answers != want || p.Node == "" {
 				return fmt.Sprintf("%s is placed on %q; %s answers: %v", name, p.Node, n.Name, answers)
 			}
 		}

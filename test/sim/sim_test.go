@@ -7,8 +7,17 @@ import (
 	"time"
 )
 
-// inBubble runs a scenario in virtual time.
+// inBubble runs a scenario in virtual time, from the moment on at which all addresses are answered for.
 func inBubble(t *testing.T, seed uint64, size int, f func(w *World, c *Clients)) {
+	t.Helper()
+	inYoungBubble(t, seed, size, func(w *World, c *Clients) {
+		w.Settled(20 * time.Second)
+		f(w, c)
+	})
+}
+
+// inYoungBubble runs one that begins before that.
+func inYoungBubble(t *testing.T, seed uint64, size int, f func(w *World, c *Clients)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := New(t, seed, size)
