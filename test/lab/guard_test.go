@@ -53,6 +53,7 @@ backend "shop" {
 	defer cancel()
 	s.must(s.fleet.Nodes()[0].Apply(ctx, text, "both families"))
 	s.until("somebody holds both addresses", func() bool { return s.holder() != "" && watch6.Holder(s.world) == s.holder() })
+	s.held()
 	load6 := &lab.Load{Target: netip.AddrPortFrom(vip6, 80)}
 	s.load = &lab.Load{Target: netip.AddrPortFrom(vip, 80)}
 	s.control = &lab.Load{Target: s.servers[0].addr, KeepAlive: true, Every: 10 * time.Millisecond, Deadline: 10 * time.Second}
@@ -60,7 +61,7 @@ backend "shop" {
 	for _, l := range []*lab.Load{s.load, load6, s.control} {
 		s.background("the client", func(ctx context.Context) error { return l.Run(ctx, s.client) })
 	}
-	s.settled(s.start)
+	s.begins()
 	client := http.Client{Transport: &http.Transport{DialContext: s.client.Dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	answer, err := client.Get(fmt.Sprintf("http://[%v]/literal", vip6))
 	s.must(err)

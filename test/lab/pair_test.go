@@ -65,10 +65,47 @@ func (s *stage) stays(since time.Time) {
 	}
 }
 
-// Each node of a pair loses the other: power off, and a cable. The survivor takes the address while it reaches the gateway, and keeps it
+// A pair that asks a gateway when it can't hear itself: whatever is lost, one of the two goes on, and only one.
+func TestPairWithATieBreak(t *testing.T) {
+	s, gateway := newPair(t, "tiebreak")
+	s.parts(
+		part{"each takes over from the other", (*stage).pairTakesOver},
+		part{"without its gateway", func(s *stage) { s.pairLosesItsGateway(gateway) }},
+		part{"that does not see itself", (*stage).pairDoesNotSeeItself},
+		part{"recovered", (*stage).pairIsRecovered},
+	)
+}
+
+// A pair whose nodes each go on by themselves.
+func TestPairThatIsAlwaysAvailable(t *testing.T) {
+	s, _ := newPair(t, "available")
+	s.parts(
+		part{"an agent is killed", (*stage).pairLosesAnAgent},
+		part{"recovered", (*stage).pairIsRecovered},
+	)
+}
+
+// part is one of several things that happen to a stage, one after the other.
+type part struct {
+	name string
+	play func(*stage)
+}
+
+// parts plays them until one fails.
+func (s *stage) parts(ps ...part) {
+	t := s.t
+	defer func() { s.t = t }()
+	for _, p := range ps {
+		if !t.Run(p.name, func(t *testing.T) { s.t = t; p.play(s) }) {
+			return
+		}
+	}
+}
+
+// pairTakesOver: each node loses the other: power off, and a cable. The survivor takes the address while it reaches the gateway, and keeps it
 // when the other one comes back; the log, of which one node has the only vote, hears of it when that one is back.
-func TestPairTakesOver(t *testing.T) {
-	s, _ := newPair(t, "tiebreak")
+func (s *stage) pairTakesOver() {
+	t := s.t
 	for _, name := range []string{"lb1", "lb2", "lb1"} {
 		n := s.fleet.Node(name)
 		if s.holder() != name {
@@ -98,10 +135,9 @@ func TestPairTakesOver(t *testing.T) {
 	s.stays(since)
 }
 
-// Both reach the gateway and the clients, and not each other: the limit of a pair. Both hold the address; when they are on one segment
-// again one of them lets go.
-func TestPairThatDoesNotSeeItself(t *testing.T) {
-	s, _ := newPair(t, "tiebreak")
+// pairDoesNotSeeItself: both reach the gateway and the clients, and not each other: the limit of a pair. Both hold the address; when they
+// are on one segment again one of them lets go.
+func (s *stage) pairDoesNotSeeItself() {
 	n := s.holding()
 	since := time.Now()
 	s.must(s.world.Partition([]*lab.Host{n.Host}, s.others(n)))
@@ -119,9 +155,8 @@ func TestPairThatDoesNotSeeItself(t *testing.T) {
 	})
 }
 
-// The gateway is gone and the nodes hear each other: nothing moves, and an alarm says what would happen.
-func TestPairWithoutItsGateway(t *testing.T) {
-	s, gateway := newPair(t, "tiebreak")
+// pairLosesItsGateway: the gateway is gone and the nodes hear each other: nothing moves, and an alarm says what would happen.
+func (s *stage) pairLosesItsGateway(gateway *lab.Host) {
 	n := s.holding()
 	since := time.Now()
 	s.must(s.world.Partition([]*lab.Host{gateway}, []*lab.Host{n.Host, s.others(n)[0]}))
@@ -133,9 +168,9 @@ func TestPairWithoutItsGateway(t *testing.T) {
 	s.ready()
 }
 
-// The agent of the node that votes is killed: its guard says so, and the other one takes the address without the log.
-func TestPairAgentKilled(t *testing.T) {
-	s, _ := newPair(t, "available")
+// pairLosesAnAgent: the agent of the node that votes is killed: its guard says so, and the other one takes the address without the log.
+func (s *stage) pairLosesAnAgent() {
+	t := s.t
 	n := s.fleet.Node("lb1")
 	if s.holder() != n.Name {
 		t.Fatalf("the address is held by %s", s.holder())

@@ -2,37 +2,26 @@ package lab
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/skeinlb/skein/api"
 )
 
-// Of a pair the host with the only vote is lost for good. The other one has taken the address by itself, and serves; but nothing can be
-// changed. It is recovered: it serves, and takes changes. The lost host comes back with its old data, holds nothing and says that it was
+// pairIsRecovered: the host with the only vote is lost for good. The other one has taken the address by itself, and serves; but nothing can
+// be changed. It is recovered: it serves, and takes changes. The lost host comes back with its old data, holds nothing and says that it was
 // left behind; with an empty directory it joins anew, and the two are a pair again.
-func TestRecoverAPair(t *testing.T) {
-	for _, mode := range []string{"tiebreak", "available"} {
-		t.Run(mode, func(t *testing.T) { recoverPair(t, mode) })
-	}
-}
-
-func recoverPair(t *testing.T, mode string) {
-	s, _ := newPair(t, mode)
+func (s *stage) pairIsRecovered() {
+	t := s.t
 	lost, left := s.fleet.Node("lb1"), s.fleet.Node("lb2") // lb1 has founded the cluster, and votes
 	ctx, cancel := context.WithTimeout(s.ctx, 2*patience)
 	defer cancel()
-	try := func() (string, error) {
-		return left.Host.Output(ctx, *binary, "cluster", "recover", "--config", filepath.Join(left.Dir, "node.hcl"), "--yes")
-	}
 	since := time.Now()
 	s.must(lost.Host.PowerOff())
 	s.until("the survivor holds the address", func() bool { return s.holder() == left.Name })
 	s.wait("the survivor to say that nothing can be changed", func(st *api.Status) bool { return st.Cluster.Pair != nil && st.Cluster.Pair.ReadOnly })
 	s.must(left.Stop(ctx))
-	out, err := try()
+	out, err := s.recover(ctx, left)
 	s.must(err)
 	if !strings.Contains(out, "lb2 is the cluster now, at generation 65") { // beyond what the lost one can have reached by itself
 		t.Errorf("recovered: %s", out)

@@ -56,7 +56,7 @@ func TestSoak(t *testing.T) {
 		ops = append(ops, o)
 	}
 	revision := s.apply(ops[0], 0, st.text())
-	s.until("somebody holds the address", func() bool { return s.holder() != "" })
+	s.held()
 	holder := s.holder()
 	c := s.crowd(vip)
 	m.start()

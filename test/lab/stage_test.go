@@ -71,6 +71,8 @@ const (
 	patience = 60 * time.Second
 	// calm is how long traffic must be good before an event counts as over, and so before the next one.
 	calm = time.Second
+	// served is how long it must be good at the beginning, when nothing has happened yet.
+	served = 200 * time.Millisecond
 )
 
 // stage is a running cluster with traffic through it.
@@ -137,7 +139,7 @@ func (s *stage) trafficOn(text string) {
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	s.must(s.fleet.Nodes()[0].Apply(ctx, text, "the lab's configuration"))
-	s.until("somebody holds the address", func() bool { return s.holder() != "" })
+	s.held()
 	s.load = &lab.Load{Target: netip.AddrPortFrom(vip, 80)}
 	s.keep = &lab.Load{Target: netip.AddrPortFrom(vip, 80), KeepAlive: true}
 	s.control = &lab.Load{Target: s.servers[0].addr, KeepAlive: true, Every: 10 * time.Millisecond, Deadline: 10 * time.Second}
@@ -145,7 +147,28 @@ func (s *stage) trafficOn(text string) {
 	for _, l := range []*lab.Load{s.load, s.keep, s.control} {
 		s.background("the client", func(ctx context.Context) error { return l.Run(ctx, s.client) })
 	}
-	s.settled(s.start)
+	s.begins()
+}
+
+// held waits until somebody holds the address that has just been configured, and all vote that will. The address is asked for while the
+// nodes become voters: its first claim takes four seconds by RFC 5227.
+func (s *stage) held() {
+	s.t.Helper()
+	s.until("somebody holds the address", func() bool { return s.holder() != "" })
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	s.must(s.fleet.Voting(ctx))
+}
+
+// begins waits until the clients, who have just been started, are served.
+func (s *stage) begins() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	o, err := s.load.Record.Settled(ctx, s.start, served)
+	if err != nil {
+		s.t.Fatalf("the client is not served: %d of %d requests failed (%v): %v", o.Failed, o.Requests, o.Errors, err)
+	}
 }
 
 // newWorld builds an empty world.
@@ -210,7 +233,7 @@ func (s *stage) stageOn(web, db func(*stage, *lab.Host) netip.AddrPort) {
 	s.traffic()
 }
 
-// bootOn starts the servers and the fleet, which has no configuration yet, and the watcher.
+// bootOn starts the servers and the fleet, which has no configuration yet and may not have all of its voters, and the watcher.
 func (s *stage) bootOn(web, db func(*stage, *lab.Host) netip.AddrPort) {
 	s.t.Helper()
 	for _, name := range []string{"web1", "web2", "web3"} {
@@ -222,7 +245,7 @@ func (s *stage) bootOn(web, db func(*stage, *lab.Host) netip.AddrPort) {
 
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	s.must(s.fleet.Boot(ctx, func(node, command string) { s.t.Logf("%s: %s", node, command) }))
+	s.must(s.fleet.Found(ctx, func(node, command string) { s.t.Logf("%s: %s", node, command) }))
 	s.watch = &lab.ARPWatch{Addr: vip}
 	s.background("the watcher", func(ctx context.Context) error { return s.watch.Run(ctx, watcher) })
 }

@@ -41,9 +41,9 @@ type Node struct {
 	Name   string
 	Host   *lab.Host
 	Dir    string
+	Role   string // "balancer" or "witness"
 	binary string
 	agents string // the agent's binary
-	role   string // "balancer" or "witness"
 
 	mu sync.Mutex
 	// mu guards the following.
@@ -66,7 +66,7 @@ func (f *Fleet) add(name, role string, extra []string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary, agents: cmp.Or(f.Agent, f.Binary), role: role}
+	n := &Node{Name: name, Host: h, Dir: filepath.Join(f.Dir, name), binary: f.Binary, agents: cmp.Or(f.Agent, f.Binary), Role: role}
 	if err := os.MkdirAll(n.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -100,6 +100,15 @@ func (f *Fleet) Node(name string) *Node {
 // Boot founds the cluster on the first node, joins the others, starts all and waits until as many voters as nodes are there. told
 // hears every command line, as an operator would type it.
 func (f *Fleet) Boot(ctx context.Context, told func(node, command string)) error {
+	if err := f.Found(ctx, told); err != nil {
+		return err
+	}
+	return f.Voting(ctx)
+}
+
+// Found does so and does not wait for the voters: the cluster takes a configuration already, and the first claim of an address, which the
+// network is asked about for seconds, goes on beside.
+func (f *Fleet) Found(ctx context.Context, told func(node, command string)) error {
 	for i, n := range f.Nodes() {
 		if i == 0 {
 			told(n.Name, "skein cluster init")
@@ -108,12 +117,12 @@ func (f *Fleet) Boot(ctx context.Context, told func(node, command string)) error
 			}
 		} else {
 			first := f.Nodes()[0]
-			if n.role == "balancer" {
+			if n.Role == "balancer" {
 				told(first.Name, "skein cluster token")
 			} else {
-				told(first.Name, "skein cluster token --role "+n.role)
+				told(first.Name, "skein cluster token --role "+n.Role)
 			}
-			token, err := first.Token(ctx, n.role)
+			token, err := first.Token(ctx, n.Role)
 			if err != nil {
 				return err
 			}
@@ -135,6 +144,11 @@ func (f *Fleet) Boot(ctx context.Context, told func(node, command string)) error
 			return err
 		}
 	}
+	return nil
+}
+
+// Voting waits until all vote that will.
+func (f *Fleet) Voting(ctx context.Context) error {
 	want := len(f.Nodes())
 	if want == 2 {
 		want = 1 // of two, one votes
