@@ -112,6 +112,27 @@ func TestWhoIsTurnedAwayIsLoggedWithTheReason(t *testing.T) {
 	}
 }
 
+// What a line shows of a request is never another one's.
+func TestALineHasNothingOfAnotherRequest(t *testing.T) {
+	for _, format := range []string{"json", "haproxy"} {
+		path := filepath.Join(t.TempDir(), "access.log")
+		fine := answers(t, "HTTP/1.1 204 No Content\r\n\r\n", true)
+		r := start(t, engine.Options{}, func(port int) string { return withLog(httpFrontend(port, "", fine), format, path) })
+		say(strings.Replace(get, "test", "secret", 1))(t, r)
+		say("GET\r\n\r\n")(t, r)
+		say("GET / HTTP/1.1\r\nHost: x\r\n\r\n")(t, r)
+		r.end()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+		if len(lines) != 3 || !strings.Contains(lines[0], "secret") || strings.Contains(lines[1]+lines[2], "secret") {
+			t.Errorf("%s: %q", format, lines)
+		}
+	}
+}
+
 // endOf returns what a log says of the first request for a path; "" when it says nothing yet.
 func endOf(t *testing.T, log, path string) string {
 	t.Helper()

@@ -176,6 +176,9 @@ func (f *form) haproxy(b []byte, s *Settings, e *Entry) []byte {
 	if e.TCP {
 		return b
 	}
+	if e.Method == nil {
+		return append(b, ` "<BADREQ>"`...)
+	}
 	if len(s.Headers) > 0 {
 		b = append(b, " {"...)
 		for i := range s.Headers {
@@ -185,9 +188,6 @@ func (f *form) haproxy(b []byte, s *Settings, e *Entry) []byte {
 			b = appendHex(b, e.Headers[i], true)
 		}
 		b = append(b, '}')
-	}
-	if e.Method == nil {
-		return append(b, ` "<BADREQ>"`...)
 	}
 	b = appendHex(append(b, ` "`...), e.Method, false)
 	b = appendHex(append(b, ' '), e.Target, false)

@@ -106,6 +106,7 @@ func (c *client) log(now int64) {
 		}
 	} else {
 		e.Request = -1
+		clear(e.Headers[:]) // else they are the last one's
 	}
 	if r.log.Format == config.LogHAProxy {
 		c.countOthers(e)
