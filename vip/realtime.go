@@ -73,7 +73,8 @@ func lockMemory() error {
 // breather says when a loop has to rest that is never idle, as in a flood of packets: others need this processor, and who never rests is
 // killed, see settle.
 type breather struct {
-	at int64 // when, unless it sleeps before
+	every int64
+	at    int64 // when, unless it sleeps before
 }
 
 const (
@@ -85,7 +86,7 @@ const (
 // due is told of each wait, and returns whether to rest now. The rest is a wait, too.
 func (r *breather) due(from, to int64) bool {
 	if to-from >= rested {
-		r.at = to + restEvery
+		r.at = to + r.every
 	}
 	return to >= r.at
 }
