@@ -19,6 +19,9 @@ const priority = 20
 // it, and everything else on its processor stands still. What it holds lapses by itself, and it is started anew.
 const unrest = 2 * time.Second
 
+// memoryMost is what the process may have before it collects its garbage: 7 MB of heap, of which 1 MB is in use.
+const memoryMost = 16 << 20
+
 // settle makes the process as punctual as it may be: no garbage collection while the heap is small, memory locked, all threads
 // in real time. What is not permitted is left out; the answers say so. The calling goroutine keeps its thread.
 func settle() (realTime, locked bool) {
@@ -28,7 +31,7 @@ func settle() (realTime, locked bool) {
 	// run Go, after the first collection. So there is never more than one for each processor.
 	runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20) // the heap lives in 2 MB, the rest is garbage: it was reached within minutes on emulated machines
+	debug.SetMemoryLimit(memoryMost)
 	locked = lockMemory() == nil
 	most := uint64(unrest.Microseconds())
 	_ = unix.Setrlimit(unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: most, Max: most}) // refused where it is lower already
