@@ -2,19 +2,28 @@ package lab
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/internal/lab/fleet"
+	"github.com/skeinlb/skein/vip/vrrp"
 )
 
 // TestMovesInAVRRPGroup has three nodes in a group with a keepalived of lower priority, at one advertisement a second: whoever listens first
-// needs 3.6 s, and a good-bye brings keepalived in after 0.8 s. The nodes are one router to the group: the address moves and a node is
-// drained without a failed request, and a node without power is followed as without a group. A keepalived of higher priority takes the
+// needs 3.6 s, and a good-bye brings keepalived in after 0.8 s. The nodes are one router to the group: the agent of the active one is
+// replaced in place and the group hears nothing of it, a node without power is followed as without a group, and the address moves and a
+// node is drained without a failed request. A keepalived of higher priority takes the
 // address; then there is nothing to move, and a drain gives the standing by to another node. The last node that may hold the
 // address is stopped: keepalived has it after its skew time.
 func TestMovesInAVRRPGroup(t *testing.T) {
@@ -22,7 +31,15 @@ func TestMovesInAVRRPGroup(t *testing.T) {
 		t.Skip("real processes on a network of their own: not with -short")
 	}
 	path := find(t, "keepalived")["keepalived"]
-	s := newCluster(t, webOf, echoOf)
+	s := newWorld(t)
+	s.fleet = &fleet.Fleet{World: s.world, Binary: *binary, Agent: filepath.Join(s.dir, "skein"), Dir: s.dir}
+	s.place(copyOf(*binary))
+	s.logsOnFailure()
+	for _, name := range []string{"lb1", "lb2", "lb3"} {
+		_, err := s.fleet.Add(name)
+		s.must(err)
+	}
+	s.bootOn(webOf, echoOf)
 	old := s.host("old")
 	serveEverywhere(s, old)
 	s.trafficOn(s.grouped(3, "1s"))
@@ -46,26 +63,12 @@ func TestMovesInAVRRPGroup(t *testing.T) {
 		}
 	}
 
-	for range 2 {
-		first := s.holder()
-		to := others(first)[0]
-		since := time.Now()
-		s.skein(s.fleet.Node(first), "vip", "move", "public", to, "--no-wait")
-		s.answers(to)
-		s.nobodyNoticed("moved", since)
-		ours("moved", since)
-	}
-
-	first := s.holder()
-	since := time.Now()
-	s.skein(s.fleet.Nodes()[0], "node", "drain", first, "--no-wait")
-	s.until("another node holds the address", func() bool { h := s.holder(); return h != "" && h != first })
-	s.nobodyNoticed("drained", since)
-	ours("drained", since)
-	s.skein(s.fleet.Nodes()[1], "node", "enable", first)
-	s.whole()
-
 	n := s.holding()
+	since := time.Now()
+	s.upgradedInTheGroup(n)
+	s.nobodyNoticed("upgraded", since)
+	ours("upgraded", since)
+
 	since = time.Now()
 	s.must(n.Host.PowerOff())
 	s.until("another node holds the address", func() bool {
@@ -79,6 +82,25 @@ func TestMovesInAVRRPGroup(t *testing.T) {
 	}
 	s.must(n.Host.PowerOn())
 	s.restart(n)
+	s.whole()
+
+	for range 2 {
+		first := s.holder()
+		to := others(first)[0]
+		since := time.Now()
+		s.skein(s.fleet.Node(first), "vip", "move", "public", to, "--no-wait")
+		s.answers(to)
+		s.nobodyNoticed("moved", since)
+		ours("moved", since)
+	}
+
+	first := s.holder()
+	since = time.Now()
+	s.skein(s.fleet.Nodes()[0], "node", "drain", first, "--no-wait")
+	s.until("another node holds the address", func() bool { h := s.holder(); return h != "" && h != first })
+	s.nobodyNoticed("drained", since)
+	ours("drained", since)
+	s.skein(s.fleet.Nodes()[1], "node", "enable", first)
 	s.whole()
 
 	// From here on the address is not this cluster's.
@@ -130,6 +152,84 @@ func TestMovesInAVRRPGroup(t *testing.T) {
 		t.Errorf("two hosts answered in %d samples over %v", n, d)
 	}
 	s.ended(last)
+}
+
+// upgradedInTheGroup replaces the agent of n, the group's active router, by another process in place. Its guard goes on: in all the time, and until
+// the group has heard of it twice more, nobody else speaks there, and it says no good-bye.
+func (s *stage) upgradedInTheGroup(n *fleet.Node) {
+	s.t.Helper()
+	group := s.group()
+	before := s.agentOf(n.Name).PID
+	said := s.guardLog(n)
+	s.place(copyOf(*binary))
+	s.skein(n, "node", "upgrade", n.Name, "--drain", "1s")
+	if after := s.agentOf(n.Name).PID; after == before {
+		s.t.Errorf("process %d still runs the node", after)
+	}
+	upgraded := len(group())
+	s.until("the group hears of its active router again", func() bool { return len(group()) >= upgraded+2 })
+	for _, a := range group() {
+		if a.from != n.Host.Addr || a.priority != 100 {
+			s.t.Errorf("%v advertises priority %d, want nobody but %v with 100", a.from, a.priority, n.Host.Addr)
+		}
+	}
+	more := strings.TrimPrefix(s.guardLog(n), said)
+	for _, word := range []string{"guard runs", "vrrp router"} {
+		if strings.Contains(more, word) {
+			s.t.Errorf("the guard did not just go on:\n%s", more)
+		}
+	}
+}
+
+func (s *stage) guardLog(n *fleet.Node) string {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(n.Dir, "guard.log"))
+	s.must(err)
+	return string(b)
+}
+
+// advert is an advertisement that the client's host has heard.
+type advert struct {
+	from     netip.Addr
+	priority uint8
+}
+
+// group listens to the VRRP group of the stage from now on, and returns what has been heard so far.
+func (s *stage) group() func() []advert {
+	s.t.Helper()
+	c, err := s.client.ListenPacket(fmt.Sprintf("ip4:%d", vrrp.Protocol), "0.0.0.0")
+	s.must(err)
+	raw, err := c.(*net.IPConn).SyscallConn()
+	s.must(err)
+	var joined error
+	s.must(raw.Control(func(fd uintptr) {
+		joined = unix.SetsockoptIPMreqn(int(fd), unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: vrrp.Group4.As4(), Address: s.client.Addr.As4()})
+	}))
+	s.must(joined)
+	var mu sync.Mutex
+	var heard []advert
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1500)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return // it was closed
+			}
+			if ip, ok := netip.AddrFromSlice(from.(*net.IPAddr).IP); ok && n >= 3 {
+				mu.Lock()
+				heard = append(heard, advert{ip.Unmap(), b[2]})
+				mu.Unlock()
+			}
+		}
+	}()
+	s.t.Cleanup(func() { c.Close(); <-done })
+	return func() []advert {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(heard)
+	}
 }
 
 // standsBy is the node that has the lease of the address.
