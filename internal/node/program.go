@@ -14,7 +14,7 @@ import (
 )
 
 // lookEvery is between two looks at the file that an upgrade would start.
-const lookEvery = 5 * time.Second
+const lookEvery = time.Second
 
 // coupleProgram: the binary on the disk -> this node's report.
 func (n *Node) coupleProgram(ctx context.Context) {

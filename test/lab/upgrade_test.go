@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -39,6 +40,22 @@ func script(text string) func(string) error {
 	return func(path string) error { return os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755) }
 }
 
+// builds begins to build the binary of a version, and returns what waits for it.
+func (s *stage) builds(path, version string) (wait func() error) {
+	s.t.Helper()
+	var out bytes.Buffer
+	build := exec.CommandContext(s.ctx, "go", "build", "-o", path, "-ldflags", "-X main.release="+version, "../../cmd/skein")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stdout, build.Stderr = &out, &out
+	s.must(build.Start())
+	return func() error {
+		if err := build.Wait(); err != nil {
+			return fmt.Errorf("build version %s: %w\n%s", version, err, &out)
+		}
+		return nil
+	}
+}
+
 // agentOf is a node's own account of its agent.
 func (s *stage) agentOf(name string) *api.NodeReport {
 	s.t.Helper()
@@ -61,6 +78,8 @@ func TestUpgradeInPlaceLosesNothing(t *testing.T) {
 	s.fleet = &fleet.Fleet{World: s.world, Binary: *binary, Agent: filepath.Join(s.dir, "skein"), Dir: s.dir}
 	s.place(copyOf(*binary))
 	s.logsOnFailure()
+	next := filepath.Join(s.dir, "next")
+	built := s.builds(next, nextVersion)
 	for _, name := range []string{"lb1", "lb2", "lb3"} {
 		_, err := s.fleet.Add(name)
 		s.must(err)
@@ -116,12 +135,7 @@ func TestUpgradeInPlaceLosesNothing(t *testing.T) {
 			t.Errorf("process %d serves, it was %d; failed: %+v", after.PID, before.PID, after.Program.Failed)
 		}
 	})
-	next := filepath.Join(s.dir, "next")
-	build := exec.Command("go", "build", "-o", next, "-ldflags", "-X main.release="+nextVersion, "../../cmd/skein")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the next binary: %v\n%s", err, out)
-	}
+	s.must(built())
 	played("one node after the other", func(*fleet.Node) {
 		s.place(copyOf(next))
 		s.wait("the nodes to see the new binary", func(st *api.Status) bool {
