@@ -149,7 +149,7 @@ func newArena(t *testing.T, seed uint64) *arena {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), bootPatience)
 	defer cancel()
-	must(a.fleet.Boot(ctx, func(string, string) {}))
+	must(a.fleet.Found(ctx, func(string, string) {}))
 	a.writer = newWriter(a)
 	must(a.writer.write(ctx, a.fleet.Nodes()[0]))
 	must(stage.Until(ctx, func() bool { return a.Holder() != "" }))

@@ -94,9 +94,9 @@ func (c *Cargo) Unload(ctx context.Context, since time.Time) Lost {
 	var lost Lost
 	before := c.download.Report()
 	wait, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	flows := Until(wait, func() bool { return c.download.Report().Bytes > before.Bytes }) == nil
+	flows := before.Why == "" && Until(wait, func() bool { return c.download.Report().Bytes > before.Bytes }) == nil
 	cancel()
-	lost.Download = before.Why != "" || !flows
+	lost.Download = !flows
 	c.stop()
 	c.running.Wait()
 	for _, l := range c.active {

@@ -124,13 +124,16 @@ backend "shop" {
 }
 
 func (c *cluster) boot(ctx context.Context) error {
-	if err := c.Boot(ctx, func(string, string) {}); err != nil {
+	if err := c.Found(ctx, func(string, string) {}); err != nil {
 		return err
 	}
 	if err := c.Nodes()[0].Apply(ctx, c.head+configuration(c.s.Servers), "the lab's configuration"); err != nil {
 		return err
 	}
-	return stage.Until(ctx, func() bool { return c.s.Holder() != "" })
+	if err := stage.Until(ctx, func() bool { return c.s.Holder() != "" }); err != nil {
+		return err
+	}
+	return c.Voting(ctx)
 }
 
 func (c *cluster) whole(ctx context.Context) error {
