@@ -227,6 +227,8 @@ func (w *world) change(line string) {
 		w.edit(f[1], func(r *api.NodeReport) {
 			r.Guard.Unable = append(r.Guard.Unable, api.UnableVIP{Name: f[2], Why: rest(3)})
 		})
+	case "late": // NODE PROFILE WHY: its guard's profile is not the fastest
+		w.edit(f[1], func(r *api.NodeReport) { r.Guard.Profile, r.Guard.ProfileWhy = f[2], rest(3) })
 	case "short": // NODE VIP...: it sees too few servers behind them
 		w.edit(f[1], func(r *api.NodeReport) { r.Short = f[2:] })
 	case "flapping": // NODE...: the first node, which leads, says so

@@ -382,6 +382,9 @@ func (c *cli) drawNode(n *api.NodeStatus) {
 		}
 	}
 	fact("guard", "%s", guard)
+	if why := r.Guard.ProfileWhy; why != "" {
+		fact("profile", "%s", why)
+	}
 	for _, p := range r.Peers {
 		heard := fmt.Sprintf("heard %d ms ago, round trip %.1f ms", p.AgeMs, float64(p.RTTUs)/1000)
 		if !p.Alive {

@@ -34,7 +34,7 @@ const (
 // coupleDrain: addresses that have gone while their connections stay -> the engine, which asks clients to close; the kernel, which
 // counts them; the guard, when nothing is left.
 func (n *Node) coupleDrain(ctx context.Context) {
-	var reset map[string]vip.Epoch // what was reset after a loss, by VIP
+	reset := resets{}
 	elsewhere := map[string]bool{} // VIPs that others have, with nothing left of them here
 	var before []flow              // the connections of the step before
 	for {
@@ -50,9 +50,8 @@ func (n *Node) coupleDrain(ctx context.Context) {
 		for name, p := range seen.Parked {
 			addrs := addrsOf(view, name)
 			switch count := n.drains.Get()[name]; {
-			case !p.Planned && reset[name] != p.Epoch:
+			case !p.Planned && reset.first(name, p.Epoch):
 				// This node is not fit any more. Its clients shall not wait for what does not come.
-				reset = map[string]vip.Epoch{name: p.Epoch}
 				n.reset(name, addrs, "this node had to let go of its address")
 				n.guard.Drained(name, p.Epoch)
 			case p.Planned && p.Left <= parkLast:
@@ -83,6 +82,18 @@ func (n *Node) coupleDrain(ctx context.Context) {
 		}
 		step.Stop()
 	}
+}
+
+// resets are the VIPs whose connections were reset after a loss, at which epoch.
+type resets map[string]vip.Epoch
+
+// first is true once for each loss.
+func (r resets) first(name string, at vip.Epoch) bool {
+	if r[name] == at {
+		return false
+	}
+	r[name] = at
+	return true
 }
 
 // lost returns the VIPs that another node has by now while this one neither has nor serves them, each once: they are noted in elsewhere. What is

@@ -50,3 +50,19 @@ func TestWhatIsLeftOfALostAddressIsEndedOnce(t *testing.T) {
 		}
 	}
 }
+
+// Of several addresses that a node loses at once each is reset once, and again when it is lost at a later epoch.
+func TestEachLossIsResetOnce(t *testing.T) {
+	r, one, two := resets{}, vip.Epoch{Generation: 1, Index: 3}, vip.Epoch{Generation: 1, Index: 4}
+	for i, x := range []struct {
+		name string
+		at   vip.Epoch
+		want bool
+	}{
+		{"a", one, true}, {"b", one, true}, {"a", one, false}, {"b", one, false}, {"a", two, true}, {"b", one, false}, {"a", two, false},
+	} {
+		if got := r.first(x.name, x.at); got != x.want {
+			t.Errorf("step %d: %s at %v is reset: %v, want %v", i, x.name, x.at, got, x.want)
+		}
+	}
+}
