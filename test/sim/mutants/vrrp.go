@@ -24,7 +24,7 @@ var vrrpMutants = slices.Concat(
 		[3]string{"vrrp group: a change of the group is not one", "case *was == *is:", "case true:"},
 		[3]string{"vrrp group: who stood by takes the address with the next change", "assume: active}", "assume: true}"},
 		[3]string{"vrrp group: the active router lets go with every change", "assume: active}", "assume: false}"},
-		[3]string{"vrrp group: advertisements come from the virtual address", " && !slices.Contains(addrs, ip)", ""},
+		[3]string{"vrrp group: advertisements come from the virtual address", " && !slices.Contains(addrs, ip)", " && (true || !slices.Contains(addrs, ip))"},
 		[3]string{"vrrp group: advertisements come from another virtual address", " && !p.IsSingleIP()", ""},
 		[3]string{"vrrp group: IPv6 advertisements come from anywhere", "ip.Is6() && ip.IsLinkLocalUnicast()", "ip.Is6()"},
 	),
