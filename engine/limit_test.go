@@ -117,6 +117,30 @@ func TestLimitsOfATCPFrontendReset(t *testing.T) {
 	}
 }
 
+// When to come again is said to whom a limit refuses, and not to whoever is refused next for another reason.
+func TestALimitOfTCPSaysNothingInHTTP(t *testing.T) {
+	addr := serve(t, func(c net.Conn) { io.Copy(c, c) })
+	for _, what := range []string{`rate = "1/h"`, "connections = 1"} {
+		tcp := freePort(t)
+		r := start(t, engine.Options{}, func(port int) string {
+			return httpFrontend(port, "", dead(t)) + "limit \"few\" {\n " + what + "\n}\n" + fmt.Sprintf(
+				"frontend \"t\" {\n bind = \"127.0.0.1\"\n tcp = %d\n limit = \"few\"\n backend = \"t\"\n}\n", tcp) +
+				fmt.Sprintf("backend \"t\" {\n server \"s\" { address = %q }\n}\n", addr)
+		})
+		web := r.addr
+		r.addr = fmt.Sprint("127.0.0.1:", tcp)
+		r.dialFrom("127.0.0.1").Write([]byte("x"))
+		waitFor(t, "the first session", func() bool { return r.e.Stats().Frontends[1].Open() == 1 })
+		if _, err := r.dialFrom("127.0.0.1").Read(make([]byte, 1)); err == nil || err == io.EOF {
+			t.Errorf("%s: the second session: %v, want a reset", what, err)
+		}
+		r.addr = web
+		if resp, _ := r.get(""); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "" {
+			t.Errorf("%s: %s, Retry-After %q", what, resp.Status, resp.Header.Get("Retry-After"))
+		}
+	}
+}
+
 func TestCapsOfRequests(t *testing.T) {
 	addr := serveHTTP(t, echo)
 	r := start(t, engine.Options{}, func(port int) string {

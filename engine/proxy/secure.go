@@ -219,6 +219,7 @@ func (c *client) welcome() {
 		return
 	}
 	if kind := c.tooMuch(nil); kind != plan.None {
+		c.w.retryAfter = 0 // nobody is told
 		c.fail(kind)
 		c.drop(true)
 		return
