@@ -160,6 +160,7 @@ func (l *Loop) wait() int {
 			l.rests(now)
 			sleep(nap)
 			l.woke = l.elapsed()
+			l.gather.rest(l.woke - now)
 			if n, e := l.poll.wait(0); e == 0 && n > 0 {
 				return n
 			}
@@ -187,6 +188,7 @@ func (l *Loop) wait() int {
 	}
 	l.woke = l.elapsed()
 	slept := l.woke - start
+	l.gather.rest(slept)
 	l.sleepy = slept > int64(2*time.Millisecond)
 	// A wake-up costs several polls' worth of CPU and, on a virtual machine, latency. When events come within that, look twice
 	// before sleeping; when they do not, do not look at all.

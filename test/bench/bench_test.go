@@ -29,7 +29,7 @@ func rounds(cpu, rate, p99 float64) (all []sample) {
 			}
 			n := uint64(math.Round(100_000 * r))
 			all = append(all,
-				sample{Proxy: proxy, Round: round + 1, Kind: "closed", Result: load.Result{Requests: n, Seconds: 100 * slow,
+				sample{Proxy: proxy, Round: round + 1, Kind: "closed", Result: load.Result{Requests: n, Seconds: slow,
 					CPU: map[string]float64{"proxy": float64(n) * 1e-5 * c * slow}}},
 				sample{Proxy: proxy, Round: round + 1, Kind: "fixed", Result: load.Result{Requests: 1, Seconds: 1, P99us: 1000 * p * slow}})
 		}
@@ -49,7 +49,8 @@ func TestVerdicts(t *testing.T) {
 		{"all met", .65, 1.2, .9, goal{.70, 1.1, 1}, ""},
 		{"to two digits", .704, 1.096, 1.004, goal{.70, 1.1, 1}, ""},
 		{"CPU", .706, 1.2, .9, goal{.70, 1.1, 1}, "CPU"},
-		{"rate", .65, 1.09, .9, goal{.70, 1.1, 1}, "rate"},
+		{"rate", .95, 1.09, .9, goal{.95, 1.1, 1}, "rate"},
+		{"rate of the load", .65, 1.09, .9, goal{.70, 1.1, 1}, "rate (the load's: skein used 0.71 of its processor, HAProxy 1.00)"},
 		{"p99", .65, 1.2, 1.01, goal{.70, 1.1, 1}, "p99"},
 		{"everything", 2, .5, 3, goal{.70, 1.1, 1}, "CPU rate p99"},
 		{"CPU alone counts", .7, .1, 9, goal{CPU: .75}, ""},
@@ -61,6 +62,26 @@ func TestVerdicts(t *testing.T) {
 		s := r.Proxies["skein"]
 		if s.CPURatio.Max-s.CPURatio.Min > 1e-9 || math.Abs(s.CPURatio.Median-c.cpu) > 1e-4 {
 			t.Errorf("%s: a CPU ratio of %+v, want %v in all rounds", c.name, s.CPURatio, c.cpu)
+		}
+	}
+	for _, c := range []struct {
+		p99  []float64 // skein's, in milliseconds
+		want string
+		near bool
+	}{
+		{[]float64{.9, 1.1, 1.2}, "p99" + inSpread, true},
+		{[]float64{1.1, 1.1, 1.2}, "p99", false},
+		{[]float64{.1, .9, 4}, "", false},
+	} {
+		all := rounds(.5, 2, 1)
+		for i := range all {
+			if all[i].Proxy == "skein" && all[i].Kind == "fixed" {
+				all[i].P99us *= c.p99[all[i].Round-1]
+			}
+		}
+		r := judge("row", 64, goal{.7, 1.1, 1}, all)
+		if got := strings.Join(r.Missed, " "); got != c.want || r.near() != c.near {
+			t.Errorf("p99 of %v: missed %q, near %v, want %q, %v", c.p99, got, r.near(), c.want, c.near)
 		}
 	}
 	bad := rounds(.5, 2, .5)

@@ -23,6 +23,7 @@ type machine struct {
 	Kernel   string   `json:"kernel"`
 	CPU      string   `json:"cpu"`
 	CPUs     int      `json:"cpus"`
+	Control  string   `json:"congestion_control"`
 	Versions []string `json:"versions"`
 	Rounds   int      `json:"rounds"`
 	Length   string   `json:"length"`
@@ -45,7 +46,7 @@ func newMachine(o options) (*machine, error) {
 	}
 	m := &machine{
 		Time: time.Now().UTC().Format(time.RFC3339), Commit: output("git", "describe", "--always", "--dirty", "--abbrev=12"), Kernel: "Linux " + text("/proc/sys/kernel/osrelease"),
-		CPU: model(), CPUs: runtime.NumCPU(), Rounds: o.rounds, Length: o.length.String(), Load: []string{text("/proc/loadavg")}, begun: time.Now(),
+		CPU: model(), CPUs: runtime.NumCPU(), Control: congestion, Rounds: o.rounds, Length: o.length.String(), Load: []string{text("/proc/loadavg")}, begun: time.Now(),
 		Versions: []string{output(o.skein, "version"), output("/usr/sbin/haproxy", "-v"), output("/usr/sbin/nginx", "-v"), runtime.Version()},
 	}
 	var w watch
@@ -80,6 +81,9 @@ func (m *machine) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Made at %s from commit %s on %s, %d CPUs (%s): %s. %d rounds of %s per proxy and row, in %s. ", m.Time, m.Commit, m.Kernel, m.CPUs, m.CPU,
 		strings.Join(m.Versions, "; "), m.Rounds, m.Length, m.Took)
+	if m.Control != "" {
+		fmt.Fprintf(&b, "Congestion control: %s. ", m.Control)
+	}
 	fmt.Fprintf(&b, "Load average before and after: %s. Other programs used %.0f %% of a processor before and %.0f %% during the rounds (median).",
 		strings.Join(m.Load, "; "), m.Others*100, m.During*100)
 	if m.Busy {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,8 @@ type result struct {
 type side struct {
 	Us       spread `json:"cpu_us"` // per request
 	Rate     spread `json:"rate"`
-	P99us    spread `json:"p99_us"` // at the fixed rate
+	P50us    spread `json:"p50_us"` // at the fixed rate
+	P99us    spread `json:"p99_us"`
 	Errors   uint64 `json:"errors,omitempty"`
 	Late     uint64 `json:"late,omitempty"`
 	Unlogged uint64 `json:"unlogged,omitempty"`
@@ -45,7 +47,7 @@ type side struct {
 // judge makes a row's result of its rounds.
 func judge(name string, conns int, g goal, all []sample) result {
 	r := result{Row: name, Conns: conns, Goal: g, Proxies: map[string]side{}}
-	p99 := func(s *sample) float64 { return s.P99us }
+	p50, p99 := func(s *sample) float64 { return s.P50us }, func(s *sample) float64 { return s.P99us }
 	for _, proxy := range []string{"haproxy", "skein", "nginx"} {
 		ratio := func(kind string, f func(*sample) float64) spread {
 			v := pick(all, proxy, kind, f)
@@ -56,7 +58,8 @@ func judge(name string, conns int, g goal, all []sample) result {
 		}
 		s := side{
 			Us: spreadOf(pick(all, proxy, "closed", (*sample).us)), Rate: spreadOf(pick(all, proxy, "closed", (*sample).perSecond)),
-			P99us: spreadOf(pick(all, proxy, "fixed", p99)), Busy: spreadOf(pick(all, proxy, "closed", func(s *sample) float64 { return s.CPU["proxy"] / s.Seconds })),
+			P50us: spreadOf(pick(all, proxy, "fixed", p50)), P99us: spreadOf(pick(all, proxy, "fixed", p99)),
+			Busy:     spreadOf(pick(all, proxy, "closed", func(s *sample) float64 { return s.CPU["proxy"] / s.Seconds })),
 			CPURatio: ratio("closed", (*sample).us), RateRatio: ratio("closed", (*sample).perSecond), P99Ratio: ratio("fixed", p99),
 		}
 		for _, x := range all {
@@ -66,24 +69,47 @@ func judge(name string, conns int, g goal, all []sample) result {
 		}
 		r.Proxies[proxy] = s
 	}
-	s := r.Proxies["skein"]
-	miss := func(what string, missed bool) {
+	h, s := r.Proxies["haproxy"], r.Proxies["skein"]
+	miss := func(missed bool, what string) {
 		if missed {
 			r.Missed = append(r.Missed, what)
 		}
 	}
+	ratio := func(what string, v spread, goal float64, missed bool) {
+		if goal > 0 && missed {
+			if v.Q1 <= goal && goal <= v.Q3 {
+				what += inSpread
+			}
+			miss(true, what)
+		}
+	}
 	// Two digits, as goals have them: 0.704 is 0.70.
-	miss("CPU", g.CPU > 0 && s.CPURatio.Median > g.CPU+.005)
-	miss("rate", g.Rate > 0 && s.RateRatio.Median < g.Rate-.005)
-	miss("p99", g.P99 > 0 && s.P99Ratio.Median > g.P99+.005)
-	miss("errors", s.Errors+s.Late > 0)
-	miss("log lines", s.Unlogged > 0)
+	ratio("CPU", s.CPURatio, g.CPU, s.CPURatio.Median > g.CPU+.005)
+	rate := "rate"
+	if s.Busy.Median < min(h.Busy.Median, atWork) {
+		rate = fmt.Sprintf("rate (the load's: skein used %.2f of its processor, HAProxy %.2f)", s.Busy.Median, h.Busy.Median)
+	}
+	ratio(rate, s.RateRatio, g.Rate, s.RateRatio.Median < g.Rate-.005)
+	ratio("p99", s.P99Ratio, g.P99, s.P99Ratio.Median > g.P99+.005)
+	miss(s.Errors+s.Late > 0, "errors")
+	miss(s.Unlogged > 0, "log lines")
 	r.Met = len(r.Missed) == 0 && g != goal{}
 	return r
 }
 
-const tableHead = "| case | conns | HAProxy CPU us | skein: CPU ratio (goal) | rate ratio (goal) | p99 ratio (goal) | nginx: CPU, rate, p99 | p99 us: skein, HAProxy, nginx | verdict |\n" +
-	"|---|---|---|---|---|---|---|---|---|\n"
+// atWork is how much of its processor a proxy uses at least where it is the bound of a closed loop.
+const atWork = .9
+
+// inSpread marks a goal that the median misses and that lies within the middle half of the rounds.
+const inSpread = " within its spread"
+
+// near reports whether the row misses its goals within their spread only.
+func (r result) near() bool {
+	return len(r.Missed) > 0 && !slices.ContainsFunc(r.Missed, func(m string) bool { return !strings.HasSuffix(m, inSpread) })
+}
+
+const tableHead = "| case | conns | HAProxy CPU us | skein: CPU ratio (goal) | rate ratio (goal) | p99 ratio (goal) | nginx: CPU, rate, p99 | p50 us: skein, HAProxy, nginx | p99 us | verdict |\n" +
+	"|---|---|---|---|---|---|---|---|---|---|\n"
 
 func (r result) line() string {
 	h, s, n := r.Proxies["haproxy"], r.Proxies["skein"], r.Proxies["nginx"]
@@ -115,14 +141,15 @@ func (r result) line() string {
 		}
 		return strings.Join(cells, ", ")
 	}
-	return fmt.Sprintf("| %s | %d | %.2f | %s | %s | %s | %s | %s | %s |\n", r.Row, r.Conns, h.Us.Median,
+	return fmt.Sprintf("| %s | %d | %.2f | %s | %s | %s | %s | %s | %s | %s |\n", r.Row, r.Conns, h.Us.Median,
 		cell(s.CPURatio, "<=", r.Goal.CPU), cell(s.RateRatio, ">=", r.Goal.Rate), cell(s.P99Ratio, "<=", r.Goal.P99),
-		list("%.2f", n.CPURatio.Median, n.RateRatio.Median, n.P99Ratio.Median), list("%.0f", s.P99us.Median, h.P99us.Median, n.P99us.Median), verdict)
+		list("%.2f", n.CPURatio.Median, n.RateRatio.Median, n.P99Ratio.Median),
+		list("%.0f", s.P50us.Median, h.P50us.Median, n.P50us.Median), list("%.0f", s.P99us.Median, h.P99us.Median, n.P99us.Median), verdict)
 }
 
 // verdict sums up.
 func (f figures) verdict() string {
-	met, of := 0, 0
+	met, near, of := 0, 0, 0
 	var missed []string
 	for _, r := range f.Rows {
 		if (r.Goal == goal{}) {
@@ -132,9 +159,15 @@ func (f figures) verdict() string {
 			met++
 			continue
 		}
+		if r.near() {
+			near++
+		}
 		missed = append(missed, fmt.Sprintf("%s at %d (%s)", r.Row, r.Conns, strings.Join(r.Missed, ", ")))
 	}
 	text := fmt.Sprintf("%d of %d rows meet their goals.", met, of)
+	if near > 0 {
+		text = fmt.Sprintf("%d of %d rows meet their goals, %d more miss them within the spread of the rounds.", met, of, near)
+	}
 	if len(missed) > 0 {
 		text += " Missed: " + strings.Join(missed, "; ") + "."
 	}
@@ -176,7 +209,7 @@ func page(f figures, c curves, i idleFigures) string {
 	if f.Machine != nil {
 		fmt.Fprintf(&b, "\n%s\n\n![CPU per request as a share of HAProxy's](bench.svg)\n\n", f.verdict())
 		b.WriteString("Ratios are medians over the rounds of skein's figure by HAProxy's in the same round, with the middle half of the rounds in brackets. CPU is\n" +
-			"processor time of all processes per request; the rate is in a closed loop; p99 is at 60 % of HAProxy's rate. Raw rounds: bench.json.\n\n")
+			"processor time of all processes per request; the rate is in a closed loop; p50 and p99 are at 60 % of HAProxy's rate. Raw rounds: bench.json.\n\n")
 		b.WriteString(tableHead)
 		for _, r := range f.Rows {
 			b.WriteString(r.line())
