@@ -166,7 +166,7 @@ func TestReportsMakeNoGarbage(t *testing.T) {
 			buf[i] = encoders[i].append(buf[i][:0], &reports[i])
 		})
 		t.Logf("n%d: %.0f allocations for a report of %d bytes", i, allocs, len(buf[i]))
-		if allocs > 4 { // where a VIP is placed on another node, that is said by fmt
+		if allocs > 8 { // where a VIP is placed on another node, that is said by fmt
 			t.Errorf("n%d allocates %v times for a report", i, allocs)
 		}
 	}
