@@ -203,6 +203,7 @@ func checkShell(v *verbs, line string) error {
 					return err
 				}
 			}
+		case name == "for" || name == "done": // the shell's own words
 		case !slices.Contains(tools, name):
 			return fmt.Errorf("%s is not among the tools that pages use", name)
 		}
