@@ -143,7 +143,7 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 
 // newGuard is a guard that has opened nothing.
 func newGuard(opts GuardOptions) *guard {
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, rest: breather{every: restEvery}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, rest: breather{every: restEvery, sleeps: threadSleeps}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
 	for k := range g.beats {
 		g.beats[k].fd = -1
 	}
@@ -207,7 +207,6 @@ func (g *guard) loop() error {
 	var timeout unix.Timespec
 	fds := make([]unix.PollFd, 0, 32)
 	hurried := false
-	g.rest.at = g.now() + g.rest.every
 	for !g.quit && !g.stop.Load() {
 		fds = append(fds[:0],
 			unix.PollFd{Fd: int32(g.wakeFd), Events: unix.POLLIN},
@@ -246,16 +245,14 @@ func (g *guard) loop() error {
 		}
 		hurried = wait < spinGuard
 		timeout = unix.NsecToTimespec(wait)
-		before := g.now()
 		n, err := unix.Ppoll(fds, &timeout, nil)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait: %w", err)
 		}
-		if now = g.now(); g.rest.due(before, now) {
+		if now = g.now(); g.rest.due(now) {
 			timeout = unix.NsecToTimespec(restFor)
 			_, _ = unix.Ppoll(nil, &timeout, nil)
-			before, now = now, g.now()
-			g.rest.due(before, now)
+			now = g.now()
 		}
 		if n == 0 && err == nil {
 			g.m.woke(now, now-due)

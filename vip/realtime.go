@@ -74,24 +74,41 @@ func lockMemory() error {
 }
 
 // breather says when a loop has to rest that is never idle, as in a flood of packets: others need this processor, and who never rests is
-// killed, see settle.
+// killed, see settle. Whether the thread has slept is the kernel's word: a wait that took long may have been that of a thread which another one
+// kept from its processor, and for the limit that is no sleep (seen: the guard was killed while the machine was busy).
 type breather struct {
-	every int64
-	at    int64 // when, unless it sleeps before
+	every  int64
+	sleeps func() int64 // how often this thread has slept
+
+	at   int64 // when to ask next
+	seen int64 // what it said then
 }
 
 const (
-	restEvery = 200 * ms
+	restEvery = 200 * ms // a thread may go on for twice as long: it may have slept just after it was asked
 	restFor   = 2 * ms
-	rested    = int64(50_000) // ns in a wait: it slept
 )
 
-// due is told of each wait, and returns whether to rest now. The rest is a wait, too.
-func (r *breather) due(from, to int64) bool {
-	if to-from >= rested {
-		r.at = to + r.every
+// due returns whether to rest now.
+func (r *breather) due(now int64) bool {
+	if now < r.at {
+		return false
 	}
-	return to >= r.at
+	n := r.sleeps()
+	if n == r.seen {
+		return true
+	}
+	r.seen, r.at = n, now+r.every
+	return false
+}
+
+// threadSleeps counts how often the calling thread has given up its processor by itself.
+func threadSleeps() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
+		return 0
+	}
+	return u.Nvcsw
 }
 
 // procState reads the state letter of a process again and again through one descriptor, without allocating.
