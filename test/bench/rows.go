@@ -203,8 +203,11 @@ func measure(s *stage, o options, r row, p *progress) ([]sample, error) {
 					return nil, err
 				}
 				got.Row, got.Round = r.name, round+1
-				if r.to != tcp && r.to != bulk && got.Logged < got.Requests { // the warm-up has lines too, and covers what is still on its way
-					got.Unlogged = got.Requests - got.Logged
+				if r.to != tcp && r.to != bulk { // the warm-up has lines too
+					if err := s.awaitLines(&got); err != nil {
+						return nil, err
+					}
+					got.Unlogged = got.Requests - min(got.Logged, got.Requests)
 				}
 				if r.resume && got.Resumed < got.Requests*9/10 {
 					return nil, fmt.Errorf("%s: only %d of %d handshakes were resumed", peer.name, got.Resumed, got.Requests)

@@ -290,6 +290,27 @@ func (s *stage) run(name string, j load.Job) (sample, error) {
 	return got, nil
 }
 
+// logWait is how long lines are waited for.
+const logWait = 500 * time.Millisecond
+
+// awaitLines counts lines that were still on their way when a round was over, until there is one for each request.
+func (s *stage) awaitLines(got *sample) error {
+	s.mu.Lock()
+	r := s.running[got.Proxy]
+	s.mu.Unlock()
+	if r == nil {
+		return errors.New("interrupted")
+	}
+	for end := time.Now().Add(logWait); got.Logged < got.Requests && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		lines, err := emptyLog(r.log())
+		if err != nil {
+			return err
+		}
+		got.Logged += lines
+	}
+	return nil
+}
+
 // emptyLog counts the lines of a log and empties it: memory is not what logs are for.
 func emptyLog(path string) (lines uint64, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
