@@ -10,7 +10,7 @@ import "time"
 // Measured at 64 and 256 connections: a quarter of the waits, a tenth less CPU per request, and a higher rate, since servers and
 // clients are woken less often too; and, in some runs, a tenth less for large bodies of 16 connections, which come in larger pieces. What it costs is
 // bounded: a nap is short beside the time that the connections active meanwhile would have to wait for one another anyway. With few
-// connections active, and below the rate that the loop can carry, it never naps: there it made answers late and nothing cheaper.
+// connections active, and below the rate that the loop can carry, it never naps: there, quick answers count for more.
 const (
 	gatherWindow = int64(500 * time.Microsecond) // over which active descriptors are counted
 	gatherFrom   = 20                            // active descriptors; below, somebody would wait for us alone
