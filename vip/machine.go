@@ -204,7 +204,10 @@ const listenFirst = 250 * ms
 func (m *machine) superseded() bool { return m.former.heard != Superseded{} }
 
 // silent is whether the life before may still be bound by promises.
-func (m *machine) silent(now int64) bool { return now < m.start+maxPromise }
+func (m *machine) silent(now int64) bool { return now < m.vocal() }
+
+// vocal is when the silence ends.
+func (m *machine) vocal() int64 { return m.start + maxPromise }
 
 // configure takes a checked Setup. What it does not change goes on: peers, promises, leases, held addresses.
 func (m *machine) configure(now int64, s *Setup) {
@@ -490,7 +493,7 @@ func (m *machine) next() int64 {
 		at(v.park.refreshAt)
 		at(v.brokenTo)
 		if m.owes(i) {
-			at(max(v.promUntil, m.start+maxPromise))
+			at(max(v.promUntil, m.vocal()))
 		}
 	}
 	return m.pairNext(t)

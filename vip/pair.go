@@ -292,7 +292,8 @@ func (m *machine) attempt(now int64, i int) {
 	p := m.peers[0]
 	left := m.leaves(i)
 	lost := p.suspect && !v.entitled
-	if v.held || v.onLink || v.known == (Epoch{}) || !m.couldTake(now, v) || !left && !lost {
+	young := m.silent(now) // it takes nothing yet; but a question that nobody answers is as good as one asked later
+	if v.held || v.onLink || v.known == (Epoch{}) || !m.couldTake(now, v) || !left && !lost || young && left {
 		v.try = attempt{}
 		return
 	}
@@ -316,6 +317,10 @@ func (m *machine) attempt(now int64, i int) {
 			return
 		}
 		due = m.ask(now, i)
+	}
+	if young {
+		v.try.next = max(min(v.try.next, m.vocal()), now+1)
+		return
 	}
 	if !due || m.pair.saved < generation {
 		return
@@ -366,9 +371,9 @@ func (m *machine) save(now int64, generation uint64) {
 // nextGeneration is the one at which this node would take a VIP: above what anybody has told of, and above its own former lives.
 func (m *machine) nextGeneration(v *vip) uint64 { return max(v.known.Generation, m.pair.former) + 1 }
 
-// couldTake is whether this node could hold the VIP if it had it.
+// couldTake is whether this node could hold the VIP if it had it, as soon as its guard is not silent any more.
 func (m *machine) couldTake(now int64, v *vip) bool {
-	return m.agentAlive && m.fit && !m.silent(now) && !m.superseded() && now >= m.listenTo && v.linkUp && now >= v.brokenTo
+	return m.agentAlive && m.fit && !m.superseded() && now >= m.listenTo && v.linkUp && now >= v.brokenTo
 }
 
 // ask probes for VIP i, and is true once nobody has answered for long enough.
@@ -467,5 +472,5 @@ func (m *machine) trying(now int64, i int) string {
 	case t.from == 0:
 		return other + " is not heard, but somebody answers for the address: it is not taken"
 	}
-	return fmt.Sprintf("%s is not heard and nobody answers for the address: it is taken in %v", other, span(max(m.takeAt(i)-now, 0)))
+	return fmt.Sprintf("%s is not heard and nobody answers for the address: it is taken in %v", other, span(max(m.takeAt(i)-now, m.vocal()-now, 0)))
 }

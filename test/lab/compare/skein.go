@@ -63,7 +63,11 @@ func (c *tiebreak) whole(ctx context.Context) error {
 	_, err := c.WaitStatus(ctx, "both nodes of the pair to be well", func(s *api.Status) bool {
 		well := 0
 		for _, n := range s.Nodes {
-			if r := n.Report; r != nil && r.Guard.Fit && r.Guard.Pair != nil && r.Guard.Pair.Reaches && !r.Guard.Pair.Apart && r.Revision.Running == s.Revision.Number {
+			r := n.Report
+			if r == nil || !r.Guard.Fit || r.Guard.Pair == nil || !r.Guard.Pair.Reaches || r.Guard.Pair.Apart || r.Revision.Running != s.Revision.Number {
+				continue
+			}
+			if p := r.Peers; len(p) == 1 && p[0].Alive && p[0].Fit { // a guard that has just started is not fit to its peer for a second
 				well++
 			}
 		}

@@ -110,6 +110,10 @@ var guardMutants = slices.Concat(
 		[3]string{"pair leaves: who is not fit has not left it", "(p.flags&flagResigned != 0 || p.flags&flagFit == 0)", "(p.flags&flagResigned != 0)"},
 		[3]string{"pair leaves: who is well has left what it released", "(p.flags&flagResigned != 0 || p.flags&flagFit == 0)", "true"},
 		[3]string{"pair leaves: it is taken before it is off the link", " && c&entryReleased != 0", ""},
+		[3]string{"pair young: who has just started takes", "\tif young {\n", "\tif false {\n"},
+		[3]string{"pair young: who has just started does not ask", "|| young && left", "|| young"},
+		[3]string{"pair young: the leader's time begins before it is told", " || young && left", ""},
+		[3]string{"pair young: the end of the silence is slept through", "max(min(v.try.next, m.vocal()), now+1)", "v.try.next"},
 		[3]string{"pair leaves: the leader is not waited for", "leftWait  = 100 * ms", "leftWait  = 1 * ms"},
 	),
 )
