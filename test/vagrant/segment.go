@@ -84,7 +84,7 @@ func (l *world) apply(config string) error {
 // everywhere runs a command as root on the nodes and the client, with $IP as the machine's address in the segment.
 func (s *segment) everywhere(l *world, command string) error {
 	var errs []error
-	for i, m := range append([]string{"client"}, nodes...) {
+	for i, m := range machines {
 		last := 50
 		if i > 0 {
 			last = 10 + i
@@ -150,7 +150,7 @@ func lowerBond(l *world, s *segment) error {
 		_, err := l.ssh(n, "sudo ip link del bond0")
 		errs = append(errs, err)
 	}
-	for _, m := range append([]string{"client"}, nodes...) {
+	for _, m := range machines {
 		macs, err := cards(m)
 		errs = append(errs, err)
 		for _, mac := range macs[min(2, len(macs)):] {
