@@ -397,10 +397,10 @@ func (w *world) checkedDeath() {
 	n := w.nodes[w.rng.IntN(2)]
 	o := w.nodes[1-n.i]
 	young := w.rng.IntN(3) == 0
-	if young { // the survivor has just started: the other one takes what it had, and dies before the silence is over
+	if young { // the survivor has just started, and heard the other one, which has all, and dies before the silence is over
 		w.logf("n%d guard restarts", o.i)
 		o.boot()
-		w.within(promiseLeft, fmt.Sprintf("n%d serves what n%d had", n.i, o.i), func() bool { return n.answers(0) && n.answers(1) })
+		w.within(promiseLeft, fmt.Sprintf("n%d serves what n%d had", n.i, o.i), func() bool { return n.answers(0) && n.answers(1) && o.m.peers[0].ever })
 		w.run(w.rng.Int64N(600 * ms))
 		w.commit()
 	}
