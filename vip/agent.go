@@ -89,7 +89,7 @@ func Start(opts Options) (*Agent, error) {
 // State publishes what the guard sees and does.
 func (a *Agent) State() *watch.Value[State] { return &a.state }
 
-// Progress returns n words of the shared page, one for each loop. A loop stores something new in its word at least every 20 ms,
+// Progress returns n words of the shared page, one for each loop. A loop stores something new in its word at least every 100 ms,
 // a counter or a time, and Parked when it ends on purpose. A word that stays the same is a hung loop, and costs the node its
 // addresses.
 func (a *Agent) Progress(n int) []*atomic.Uint64 {

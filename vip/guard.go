@@ -207,6 +207,7 @@ func (g *guard) loop() error {
 	var timeout unix.Timespec
 	fds := make([]unix.PollFd, 0, 32)
 	hurried := false
+	poll := waiting()
 	for !g.quit && !g.stop.Load() {
 		fds = append(fds[:0],
 			unix.PollFd{Fd: int32(g.wakeFd), Events: unix.POLLIN},
@@ -245,7 +246,7 @@ func (g *guard) loop() error {
 		}
 		hurried = wait < spinGuard
 		timeout = unix.NsecToTimespec(wait)
-		n, err := unix.Ppoll(fds, &timeout, nil)
+		n, err := poll(fds, &timeout)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait: %w", err)
 		}

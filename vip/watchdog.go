@@ -18,7 +18,7 @@ type stamp struct {
 }
 
 const (
-	stampMissing = 60 * ms  // without a stamp for this long, the process's state is looked at
+	stampMissing = 60 * ms  // without a stamp of the agent's own for this long, the process's state is looked at
 	patienceMin  = 500 * ms // gaps of 180 to 1068 ms were measured in a loaded Go process
 	patienceMax  = int64(2 * time.Second)
 	patienceHalf = int64(time.Minute) // patience that was not needed for this long is halved
@@ -96,7 +96,7 @@ func (w *watchdog) look(now int64, n int, read func(i int) uint64, state func() 
 	if now-w.long > patienceHalf {
 		w.patience, w.long = max(w.patience/2, patienceMin), now
 	}
-	if max(own, loops) > stampMissing {
+	if own > stampMissing || loops > w.patience {
 		switch state() {
 		case 'T', 't', 'Z', 'X', 'x', 0:
 			return agentStopped

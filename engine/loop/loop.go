@@ -20,12 +20,13 @@ const (
 	maxMailbox = 4096 // functions waiting in the mailbox
 )
 
-// stampEvery bounds the pause between two stamps of a loop that stamps its progress.
-const stampEvery = 20 * time.Millisecond
+// stampEvery bounds the pause between two stamps of a loop that stamps its progress. Whoever reads them gives a loop half a second at least;
+// an idle loop that woke up every 20 ms cost a twentieth of a slow processor, by the runtime's monitor above all.
+const stampEvery = 100 * time.Millisecond
 
 // Options of a loop. The zero value is useful.
 type Options struct {
-	// Progress, when set, changes at least every 20 ms while the loop is alive. It may lie in memory that another process reads.
+	// Progress, when set, changes at least every 100 ms while the loop is alive. It may lie in memory that another process reads.
 	Progress *atomic.Uint64
 	// After, when set, is called at the end of every iteration. It returns whether there is more to do at once: the loop then
 	// looks for events without sleeping.
