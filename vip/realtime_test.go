@@ -93,6 +93,39 @@ func TestAGuardCollectsItsGarbageOnOneProcessor(t *testing.T) {
 	}
 }
 
+// The runtime does not hear of the loop's wait. Whoever stops the world, as a collection does, must not wait for the end of it.
+func TestTheWorldStopsWhileTheLoopWaits(t *testing.T) {
+	if os.Getenv(realTimeChild) == "" {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), realTimeChild+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	settle()
+	end, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range 20 {
+			runtime.GC()
+		}
+		unix.Write(end, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}()
+	poll := waiting()
+	fds := []unix.PollFd{{Fd: int32(end), Events: unix.POLLIN}}
+	for fds[0].Revents == 0 {
+		timeout := unix.NsecToTimespec(int64(time.Hour))
+		if _, err := poll(fds, &timeout); err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A guard with a loop that never ends is killed by the kernel after two seconds: it would keep its processor from everybody else.
 func TestAGuardThatNeverRestsIsKilled(t *testing.T) {
 	if os.Getenv(realTimeChild) == "" {
