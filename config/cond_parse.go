@@ -221,6 +221,10 @@ func (p *parser) call(e *hclsyntax.FunctionCallExpr, terms *int) *Cond {
 		return nil
 	}
 	example, known := usage[e.Name]
+	if o, foreign := operators[e.Name]; foreign {
+		p.errorf(e.NameRange, o.right, "%s", o.wrong)
+		return nil
+	}
 	if !known {
 		p.errorf(e.NameRange, didYouMean(e.Name, condFunctions, "there are"), "unknown function %s()", e.Name)
 		return nil

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -25,7 +26,7 @@ func (p *parser) minRate(b *body, r *MinRate) {
 		to   *int
 	}{{"request", &r.Request}, {"response", &r.Response}} {
 		if e := m.attr(d.word); e != nil {
-			if n, ok := p.integer(e, quote(d.word), 0, maxRate); ok {
+			if n, ok := p.bytesPerSecond(e, quote(d.word)); ok {
 				*d.to = n
 			}
 		}
@@ -36,6 +37,23 @@ func (p *parser) minRate(b *body, r *MinRate) {
 		}
 	}
 	m.done()
+}
+
+// bytesPerSecond reads a minimum rate. Who writes a size is told the number.
+func (p *parser) bytesPerSecond(e hclsyntax.Expression, what string) (int, bool) {
+	v, isString, ok := p.literal(e)
+	if !isString {
+		return p.integer(e, what, 0, maxRate)
+	}
+	if !ok {
+		return 0, false
+	}
+	hint := "write how many bytes in a second, as a number: 500"
+	if n := sizeOf(strings.TrimSuffix(v, "/s")); n >= 0 && n <= maxRate {
+		hint = fmt.Sprintf("write how many bytes in a second, as a number: %d", n)
+	}
+	p.errorf(e.Range(), hint, "%s wants a number, not %s", what, describe(e))
+	return 0, false
 }
 
 // list reads a named set of addresses. It may be empty: then it is filled at run time.
@@ -126,14 +144,7 @@ func (s *source) size(e hclsyntax.Expression, what string, low, high int64) (int
 	if f, ok := number(e); ok && f.IsInt() && f.Sign() >= 0 && f.IsInt() {
 		n, _ = f.Int64()
 	} else if v, isString, _ := s.literal(e); isString {
-		for _, u := range units {
-			if digits, ok := strings.CutSuffix(v, u.name); ok {
-				if k, err := strconv.ParseUint(digits, 10, 32); err == nil {
-					n = int64(k) * u.bytes
-				}
-				break
-			}
-		}
+		n = sizeOf(v)
 	}
 	if n < 0 {
 		s.errorf(e.Range(), `write bytes as a number, or with a unit: "64KiB", "10MiB", "1GiB"`, "%s wants a size, not %s", what, e.Range().SliceBytes(s.src))
@@ -144,6 +155,23 @@ func (s *source) size(e hclsyntax.Expression, what string, low, high int64) (int
 		return 0, false
 	}
 	return n, true
+}
+
+// sizeOf reads a size with its unit such as "64KiB"; -1: it is none.
+func sizeOf(v string) int64 {
+	for _, u := range units {
+		if digits, ok := strings.CutSuffix(v, u.name); ok {
+			k, err := strconv.ParseInt(digits, 10, 64)
+			switch {
+			case err != nil || k < 0:
+				return -1
+			case k > math.MaxInt64/u.bytes:
+				return math.MaxInt64
+			}
+			return k * u.bytes
+		}
+	}
+	return -1
 }
 
 func sizeText(n int64) string {

@@ -156,6 +156,13 @@ func (s *source) syntax(d *hcl.Diagnostic) {
 		}
 	case strings.Contains(summary, "template"), strings.Contains(summary, "interpolation"), strings.Contains(summary, "directive"):
 		hint = templateHint
+	default:
+		if wrong, right := s.operator(rng); right != "" {
+			if len(s.diags) > 0 && s.diags[len(s.diags)-1].Summary == wrong && s.diags[len(s.diags)-1].Pos == s.pos(rng) {
+				return // the scanner and the parser stumble over the same one
+			}
+			summary, hint = wrong, right
+		}
 	}
 	if d.Severity == hcl.DiagWarning {
 		s.warnf(rng, hint, "%s", summary)
