@@ -184,8 +184,9 @@ func (s sink) server(backend string, v engine.ServerStats) {
 	s.times("skein_server_total_seconds", v.Times[plan.SpanTotal], true, backend, v.Name)
 }
 
+// node shows what a member of a cluster says of itself.
 func (s sink) node(r api.NodeReport) {
-	s.gauge("skein_start_time_seconds", float64(r.StartedAt.UnixMilli())/1e3)
+	s.local(r)
 	s.gauge("skein_revision_committed", float64(r.Revision.Committed))
 	s.gauge("skein_revision_running", float64(r.Revision.Running))
 	s.flag("skein_raft_leader", r.Raft.State == "leader")
@@ -212,12 +213,6 @@ func (s sink) node(r api.NodeReport) {
 		s.flag("skein_peer_fit", p.Fit, p.Name)
 		s.gauge("skein_peer_round_trip_seconds", float64(p.RTTUs)/1e6, p.Name)
 	}
-	for _, v := range r.Servers {
-		if v.Checked {
-			s.flag("skein_server_check_up", v.Up, v.Backend, v.Server)
-			s.gauge("skein_server_check_seconds", v.LatencyMs/1e3, v.Backend, v.Server)
-		}
-	}
 	for _, severity := range []api.Severity{api.Warning, api.Critical} {
 		n := 0
 		for _, a := range r.Alarms {
@@ -226,6 +221,17 @@ func (s sink) node(r api.NodeReport) {
 			}
 		}
 		s.gauge("skein_alarms", float64(n), string(severity))
+	}
+}
+
+// local shows what a node knows without a cluster.
+func (s sink) local(r api.NodeReport) {
+	s.gauge("skein_start_time_seconds", float64(r.StartedAt.UnixMilli())/1e3)
+	for _, v := range r.Servers {
+		if v.Checked {
+			s.flag("skein_server_check_up", v.Up, v.Backend, v.Server)
+			s.gauge("skein_server_check_seconds", v.LatencyMs/1e3, v.Backend, v.Server)
+		}
 	}
 	for _, t := range r.Tables {
 		s.gauge("skein_sticky_entries", float64(t.Entries), t.Backend)

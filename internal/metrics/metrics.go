@@ -22,11 +22,12 @@ import (
 	"github.com/skeinlb/skein/engine"
 )
 
-// Sources are what is asked at a scrape. Nil ones are not there: a witness carries no traffic, `skein run` belongs to no cluster.
+// Sources are what is asked at a scrape. Nil ones are not there: a witness carries no traffic.
 type Sources struct {
 	Version      string
 	Engine       func() engine.Stats
-	Node         func() api.NodeReport
+	Node         func() api.NodeReport // of a member of a cluster
+	Alone        func() api.NodeReport // of a node without one: StartedAt, Servers and Tables
 	Certificates func() []api.CertificateStatus
 }
 
@@ -60,6 +61,9 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	if c.from.Node != nil {
 		s.node(c.from.Node())
+	}
+	if c.from.Alone != nil {
+		s.local(c.from.Alone())
 	}
 	if c.from.Certificates != nil {
 		for _, cert := range c.from.Certificates() {

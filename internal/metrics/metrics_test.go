@@ -201,6 +201,31 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 	}
 }
 
+// `skein run` belongs to no cluster: what its probes and tables say is shown under the same names, and nothing of a cluster.
+func TestANodeAloneShowsWhatNeedsNoCluster(t *testing.T) {
+	got := scrape(t, Handler(Sources{Alone: report}))
+	for _, tc := range []struct {
+		name, labels string
+		want         float64
+	}{
+		{"skein_server_check_up", "backend=b,server=s1", 1},
+		{"skein_server_check_seconds", "backend=b,server=s1", 0.002},
+		{"skein_sticky_entries", "backend=b", 5},
+		{"skein_start_time_seconds", "", 1_700_000_000},
+	} {
+		if v := value(t, got, tc.name, tc.labels); v != tc.want {
+			t.Errorf("%s{%s} = %v, want %v", tc.name, tc.labels, v, tc.want)
+		}
+	}
+	for name := range got {
+		for _, of := range []string{"skein_raft_", "skein_guard_", "skein_vip_", "skein_peer_", "skein_disk_", "skein_revision_", "skein_alarms"} {
+			if strings.HasPrefix(name, of) {
+				t.Errorf("it shows %s", name)
+			}
+		}
+	}
+}
+
 func TestEveryFamilyIsShown(t *testing.T) {
 	var bad plan.Totals
 	bad.Malformed[h1.MissingHost], bad.Failures[plan.ServerClosed] = 1, 1

@@ -13,6 +13,7 @@ import (
 	"github.com/skeinlb/skein/engine/plan"
 	"github.com/skeinlb/skein/healthcheck"
 	"github.com/skeinlb/skein/state"
+	"github.com/skeinlb/skein/state/sticky"
 	"github.com/skeinlb/skein/vip"
 )
 
@@ -35,7 +36,7 @@ func (n *Node) report() api.NodeReport {
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
 			Pair: reportPair(guard.Pair),
 		},
-		Tables:   n.reportTables(),
+		Tables:   reportTables(n.machine.Tables()),
 		Parked:   n.reportParked(guard),
 		Flapping: slices.Sorted(maps.Keys(n.flapping.Get())),
 	}
@@ -157,9 +158,9 @@ func failures(t plan.Totals) map[string]uint64 {
 	return m
 }
 
-func (n *Node) reportTables() []api.TableReport {
+func reportTables(tables *sticky.Tables) []api.TableReport {
 	var ts []api.TableReport
-	for _, t := range n.machine.Tables().Stats() {
+	for _, t := range tables.Stats() {
 		ts = append(ts, api.TableReport{
 			Backend: t.Name, Entries: uint64(t.Entries), Size: uint64(t.Size), Pending: uint64(t.Pending), Learned: t.Learned, Dropped: t.Dropped,
 			Expired: t.Expired, Hits: t.Hits, Misses: t.Misses,

@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/healthcheck"
@@ -28,6 +30,9 @@ type Single struct {
 	engine  *engine.Engine
 	checker *healthcheck.Checker
 	tables  *sticky.Tables // driven here, as the replicated machine drives a cluster's
+	started time.Time
+
+	inForce atomic.Pointer[state.View] // configuration and certificates, nothing else; any goroutine may look
 
 	mu sync.Mutex // one at a time: Reload, and the pump, which change tables
 }
@@ -40,7 +45,7 @@ type CertificateFiles struct {
 
 // OpenSingle reads the file and prepares to serve it. The diagnostics are the file's mistakes, warnings included.
 func OpenSingle(file string, certs []CertificateFiles, log *slog.Logger) (*Single, config.Diagnostics, error) {
-	s := &Single{file: file, certs: certs, log: log, checker: healthcheck.New(log.With("part", "check")), tables: sticky.New()}
+	s := &Single{file: file, certs: certs, log: log, checker: healthcheck.New(log.With("part", "check")), tables: sticky.New(), started: time.Now()}
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask for the host's name: %w", err)
@@ -58,32 +63,36 @@ func OpenSingle(file string, certs []CertificateFiles, log *slog.Logger) (*Singl
 	return s, diags, err
 }
 
-// loadCertificates reads the certificates' files.
-func (s *Single) loadCertificates() ([]*engine.Certificate, error) {
-	var all []*engine.Certificate
+// loadCertificates reads the certificates' files: for the engine, and without their keys.
+func (s *Single) loadCertificates() (all []*engine.Certificate, shown []state.Certificate, err error) {
 	for _, c := range s.certs {
 		var files []cert.File
 		for _, path := range c.Files {
 			b, err := ReadFile(path)
 			if err != nil {
-				return nil, fmt.Errorf("certificate %q: %w", c.Name, err)
+				return nil, nil, fmt.Errorf("certificate %q: %w", c.Name, err)
 			}
 			files = append(files, cert.File{Name: path, PEM: b})
 		}
 		pairs, warnings, err := cert.Read(files, time.Now())
 		if err != nil {
-			return nil, fmt.Errorf("certificate %q: %w", c.Name, err)
+			return nil, nil, fmt.Errorf("certificate %q: %w", c.Name, err)
 		}
 		for _, w := range warnings {
 			s.log.Warn("certificate", "name", c.Name, "warning", w)
 		}
 		ready, err := certificate(c.Name, pairs)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, ready)
+		c := state.Certificate{Name: c.Name}
+		for _, p := range pairs {
+			c.Pairs = append(c.Pairs, state.CertificatePair{Algorithm: p.Algorithm, Chain: p.Chain})
+		}
+		shown = append(shown, c)
 	}
-	return all, nil
+	return all, shown, nil
 }
 
 // Reload reads the file, and those of the certificates, again and puts them into force. When anything is wrong, the old configuration
@@ -101,7 +110,7 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 		return diags, fmt.Errorf("%s: vip %q needs a cluster to hold it: use bind = [\"address\"] in frontends with `skein run`, or found a "+
 			"cluster with `skein cluster init`", s.file, c.VIPs[0].Name)
 	}
-	certs, err := s.loadCertificates()
+	certs, shown, err := s.loadCertificates()
 	if err != nil {
 		return diags, err
 	}
@@ -111,6 +120,7 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 	if err := s.engine.Apply(c); err != nil {
 		return diags, err
 	}
+	s.inForce.Store(&state.View{Config: c, Certificates: shown})
 	s.checker.Set(healthcheck.Targets(c))
 	for k, v := range s.checker.Verdicts().Get() {
 		s.engine.SetUsable(k.Backend, k.Server, v.Up)
@@ -122,7 +132,23 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 
 // ServeMetrics shows on l what was counted, until ctx ends.
 func (s *Single) ServeMetrics(ctx context.Context, l net.Listener, version string) error {
-	return metrics.Serve(ctx, l, metrics.Handler(metrics.Sources{Version: version, Engine: s.engine.Stats}))
+	return metrics.Serve(ctx, l, metrics.Handler(metrics.Sources{
+		Version: version, Engine: s.engine.Stats, Alone: s.report,
+		Certificates: func() []api.CertificateStatus { return api.Certificates(s.inForce.Load(), time.Now()) },
+	}))
+}
+
+// report is what of a node's report needs no cluster, for the metrics.
+func (s *Single) report() api.NodeReport {
+	r := api.NodeReport{StartedAt: s.started, Tables: reportTables(s.tables)}
+	verdicts := s.checker.Verdicts().Get()
+	for _, t := range healthcheck.Targets(s.inForce.Load().Config) {
+		v, seen := verdicts[t.Key]
+		r.Servers = append(r.Servers, api.ServerReport{
+			Backend: t.Backend, Server: t.Server, Checked: t.Check != nil, Up: v.Up || !seen, Since: v.Since, Why: v.Why, LatencyMs: millis(v.LastLatency),
+		})
+	}
+	return r
 }
 
 // ReopenLog has the access log's file be opened anew, after it was moved away.
