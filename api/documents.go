@@ -81,7 +81,7 @@ type Drained struct {
 // Draining is a node that still serves connections to an address that has moved away.
 type Draining struct {
 	Node        string `json:"node"`
-	Connections int    `json:"connections"`
+	Connections *int   `json:"connections,omitempty"` // nil: it cannot count them
 	ForMs       int64  `json:"for_ms"`
 	LeftMs      int64  `json:"left_ms"` // at most
 }

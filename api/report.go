@@ -115,7 +115,7 @@ type ParkedVIP struct {
 	Name        string `json:"name"`
 	Epoch       string `json:"epoch"` // at which it was held here
 	Planned     bool   `json:"planned"`
-	Connections int    `json:"connections"`
+	Connections *int   `json:"connections,omitempty"` // nil: it cannot count them
 	ForMs       int64  `json:"for_ms"`
 	LeftMs      int64  `json:"left_ms"` // at most; then what is left is reset
 }

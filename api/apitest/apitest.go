@@ -74,7 +74,7 @@ type World struct {
 	Failed  *api.FailedUpgrade // such an attempt
 
 	// Of a VIP that moves away from it.
-	Draining int       // connections that stay
+	Draining int       // connections that stay; negative: it cannot count them
 	Until    time.Time // when they end
 }
 
@@ -268,9 +268,11 @@ func (n *Node) report() api.NodeReport {
 	}
 	for _, p := range v.SortedPlacements() {
 		if left := n.World().Draining; time.Now().Before(n.World().Until) && p.Node != n.name && slices.Contains(p.Ring, n.name) {
-			r.Parked = append(r.Parked, api.ParkedVIP{
-				Name: p.VIP, Epoch: "1.2", Planned: true, Connections: left, ForMs: 2000, LeftMs: max(p.Drain.Milliseconds()-2000, 0),
-			})
+			parked := api.ParkedVIP{Name: p.VIP, Epoch: "1.2", Planned: true, ForMs: 2000, LeftMs: max(p.Drain.Milliseconds()-2000, 0)}
+			if left >= 0 {
+				parked.Connections = &left
+			}
+			r.Parked = append(r.Parked, parked)
 		}
 	}
 	if v.Config != nil && role != state.Witness {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +109,8 @@ type world struct {
 	color   bool
 	watched bool // standard error is a terminal, too: what is waited for is shown there
 	edits   map[string][]func(*api.NodeReport)
+
+	away, back time.Time // between them the first node's agent does not answer
 }
 
 // change is a line that starts with @.
@@ -150,6 +153,16 @@ func (w *world) change(line string) {
 		}
 		until := time.Now().Add(d)
 		w.cluster.Nodes[f[1]].Set(func(n *apitest.World) { n.Draining, n.Until = left, until })
+	case "away": // DURATION DURATION: after the first, and for the second, the agent of the first node does not answer
+		after, err := time.ParseDuration(f[1])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		d, err := time.ParseDuration(f[2])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.away, w.back = time.Now().Add(after), time.Now().Add(after+d)
 	case "disk": // NODE VERSION [LEVEL]: of the binary at its agent's path
 		level := 0
 		if len(f) > 3 {
@@ -292,7 +305,15 @@ func (w *world) cli(out, errOut io.Writer) *cli {
 	}
 	if w.cluster != nil {
 		c.cl = client.NewDial("/run/"+w.first+".sock", func(ctx context.Context) (net.Conn, error) {
-			return w.cluster.Nodes[w.first].DialAPI(ctx)
+			now := time.Now()
+			if now.Before(w.back) && !now.Before(w.away) {
+				return nil, syscall.ECONNREFUSED
+			}
+			conn, err := w.cluster.Nodes[w.first].DialAPI(ctx)
+			if err == nil && now.Before(w.away) {
+				time.AfterFunc(w.away.Sub(now), func() { conn.Close() })
+			}
+			return conn, err
 		})
 	}
 	return c

@@ -61,15 +61,17 @@ is over. Clients that keep HTTP connections open are asked to close them with th
 			if err != nil {
 				return err
 			}
-			left := -1
+			ended := false
 			if !f.noWait {
-				if left, _, err = c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOfMove(s, m) }); err != nil {
+				last, err := c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOfMove(s, m) })
+				if err != nil {
 					return err
 				}
+				ended = last.left.none()
 			}
 			return c.show(view{
 				doc:   m,
-				draw:  func(bool) { c.drawMoved(m, left) },
+				draw:  func(bool) { c.drawMoved(m, ended) },
 				names: func() []string { return names(m.VIPs, func(v api.MovedVIP) string { return v.Name }) },
 			})
 		},
@@ -78,12 +80,12 @@ is over. Clients that keep HTTP connections open are asked to close them with th
 	return cmd
 }
 
-// drawMoved says what has moved, and what became of the connections; left < 0: nobody has waited for them.
-func (c *cli) drawMoved(m *api.Moved, left int) {
+// drawMoved says what has moved, and what became of the connections; ended: none is left where they were.
+func (c *cli) drawMoved(m *api.Moved, ended bool) {
 	for _, v := range m.VIPs {
 		fmt.Fprintf(c.out, "%s moved from %s to %s in %d ms.\n", v.Name, v.From, v.To, v.TookMs)
 	}
-	if left == 0 {
+	if ended {
 		fmt.Fprintln(c.out, "No connection is left on the former holder.")
 	} else if len(m.VIPs) > 0 {
 		fmt.Fprintf(c.out, "What is established goes on where it is, for %v at most: skein vip show %s\n", seconds(m.VIPs[0].DrainSeconds), m.VIPs[0].Name)
@@ -126,7 +128,7 @@ The exit code is 2 when the node still holds an address, because no other one ca
 			if err != nil {
 				return err
 			}
-			_, moved, err := c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOnNode(s, a[0]) })
+			last, err := c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOnNode(s, a[0]) })
 			if err != nil {
 				return err
 			}
@@ -144,7 +146,7 @@ The exit code is 2 when the node still holds an address, because no other one ca
 				doc:   d,
 				draw:  func(bool) { c.drawDrained(&d.Node) },
 				names: func() []string { return []string{d.Node.Name} },
-			}); err != nil || moved {
+			}); err != nil || !last.here {
 				return err
 			}
 			return silent(exitDifference)
@@ -161,11 +163,11 @@ func (c *cli) drawDrained(n *api.NodeStatus) {
 	case n.Report == nil:
 		fmt.Fprintf(c.out, "%s is drained. It does not answer: what it still serves is not known.\n", n.Name)
 	case n.Report != nil && len(n.Report.Parked) > 0:
-		left := 0
+		var left remaining
 		for _, p := range n.Report.Parked {
-			left += p.Connections
+			left.add(p.Connections)
 		}
-		fmt.Fprintf(c.out, "%s is drained. It holds no address and serves %s to their end.\n", n.Name, many(left, "connection"))
+		fmt.Fprintf(c.out, "%s is drained. It holds no address and serves %s to their end.\n", n.Name, left)
 	default:
 		fmt.Fprintf(c.out, "%s is drained. It holds no address and serves nobody: it can be stopped.\n", n.Name)
 	}
@@ -284,7 +286,7 @@ func (c *cli) drawVIP(v *api.VIPStatus) {
 	}
 	fact("frontends", "%s", strings.Join(v.Frontends, ", "))
 	for _, d := range v.Draining {
-		fact("draining", "%s on %s, for %v at most", many(d.Connections, "connection"), d.Node, (time.Duration(d.LeftMs) * time.Millisecond).Round(time.Second))
+		fact("draining", "%s on %s, for %v at most", connections(d.Connections), d.Node, (time.Duration(d.LeftMs) * time.Millisecond).Round(time.Second))
 	}
 }
 
@@ -356,7 +358,7 @@ func (c *cli) drawNode(n *api.NodeStatus) {
 		return
 	}
 	for _, p := range r.Parked {
-		fact("draining", "%s of %s, for %v at most", many(p.Connections, "connection"), p.Name, (time.Duration(p.LeftMs) * time.Millisecond).Round(time.Second))
+		fact("draining", "%s of %s, for %v at most", connections(p.Connections), p.Name, (time.Duration(p.LeftMs) * time.Millisecond).Round(time.Second))
 	}
 	version := fmt.Sprintf("%s (level %d), up %s", r.Version, max(1, r.Level), c.ago(r.StartedAt))
 	switch p := r.Program; {

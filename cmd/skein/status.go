@@ -294,7 +294,7 @@ func (c *cli) vipTable(vips []api.VIPStatus, wide bool) *table {
 			t.note(plain, clean("VRRP "+groupWords(&v)))
 		}
 		for _, d := range v.Draining {
-			t.note(plain, fmt.Sprintf("%s on %s, %v left at most", many(d.Connections, "connection"), d.Node, (time.Duration(d.LeftMs)*time.Millisecond).Round(time.Second)))
+			t.note(plain, fmt.Sprintf("%s on %s, %v left at most", connections(d.Connections), d.Node, (time.Duration(d.LeftMs)*time.Millisecond).Round(time.Second)))
 		}
 	}
 	return t

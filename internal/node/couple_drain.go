@@ -131,7 +131,8 @@ func sameParked(a, b vip.State) bool {
 	return true
 }
 
-// count counts the connections to each VIP that is held or parked here, and returns them, sorted.
+// count counts the connections to each VIP that is held or parked here, and returns them, sorted. Where they cannot be counted, what is
+// parked is kept for all of its time: it is not nothing.
 func (n *Node) count(view *state.View, seen vip.State) (all []flow) {
 	counts := map[string]int{}
 	owner := map[netip.Addr]string{}
@@ -149,15 +150,19 @@ func (n *Node) count(view *state.View, seen vip.State) (all []flow) {
 	for name := range seen.Parked {
 		note(name)
 	}
+	known := !n.uncounted
 	if n.flows != nil && len(addrs) > 0 {
 		if err := n.flows.Each(addrs, func(f vip.Flow) {
 			counts[owner[f.VIP.Addr()]]++
 			all = append(all, flowOf(f))
 		}); err != nil {
 			n.log.Warn("connections not counted", "err", err)
-			for name := range counts {
-				counts[name] = -1
-			}
+			known = false
+		}
+	}
+	if !known {
+		for name := range counts {
+			counts[name] = -1
 		}
 	}
 	n.drains.Set(counts)
@@ -201,9 +206,11 @@ func parkedAddrs(view *state.View, seen vip.State) (addrs []netip.Addr) {
 func (n *Node) reportParked(seen vip.State) (ps []api.ParkedVIP) {
 	counts := n.drains.Get()
 	for name, p := range seen.Parked {
-		ps = append(ps, api.ParkedVIP{
-			Name: name, Epoch: p.Epoch.String(), Planned: p.Planned, Connections: max(counts[name], 0), ForMs: p.For.Milliseconds(), LeftMs: p.Left.Milliseconds(),
-		})
+		parked := api.ParkedVIP{Name: name, Epoch: p.Epoch.String(), Planned: p.Planned, ForMs: p.For.Milliseconds(), LeftMs: p.Left.Milliseconds()}
+		if count, counted := counts[name]; counted && count >= 0 {
+			parked.Connections = &count
+		}
+		ps = append(ps, parked)
 	}
 	return ps
 }

@@ -1,6 +1,10 @@
 package node
 
 import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -64,5 +68,57 @@ func TestEachLossIsResetOnce(t *testing.T) {
 		if got := r.first(x.name, x.at); got != x.want {
 			t.Errorf("step %d: %s at %v is reset: %v, want %v", i, x.name, x.at, got, x.want)
 		}
+	}
+}
+
+// blindFlows is a host whose connections cannot be listed, or that has so many.
+type blindFlows struct {
+	err error
+	has int
+}
+
+func (b blindFlows) Each(addrs []netip.Addr, f func(vip.Flow)) error {
+	for i := range b.has {
+		f(vip.Flow{VIP: netip.AddrPortFrom(addrs[0], 80), Client: netip.AddrPortFrom(netip.MustParseAddr("198.51.100.7"), uint16(i+1))})
+	}
+	return b.err
+}
+
+func (blindFlows) Reset([]netip.Addr) (int, error)                 { return 0, nil }
+func (blindFlows) Tickle(context.Context, []vip.Flow) (int, error) { return 0, nil }
+func (blindFlows) Close()                                          {}
+
+// A host that cannot list its connections, or stops halfway, does not say that it has none: what has moved away is served for all of its
+// time, and the report has no number.
+func TestConnectionsThatCannotBeCountedAreNotNone(t *testing.T) {
+	view := &state.View{Config: oneVIP(t)}
+	seen := vip.State{Parked: map[string]vip.Parking{"v": {Planned: true}}}
+	for _, x := range []struct {
+		what string
+		node *Node
+		want int // -1: no number
+	}{
+		{"none", &Node{flows: blindFlows{}}, 0},
+		{"three", &Node{flows: blindFlows{has: 3}}, 3},
+		{"an error halfway", &Node{flows: blindFlows{has: 3, err: errors.New("no such module")}}, -1},
+		{"no way to ask", &Node{uncounted: true}, -1},
+		{"no connections at all, as in a simulation", &Node{}, 0},
+	} {
+		n := x.node
+		n.log = slog.New(slog.DiscardHandler)
+		n.count(view, seen)
+		if got := n.drains.Get()["v"]; got != x.want {
+			t.Errorf("%s: counted %d, want %d", x.what, got, x.want)
+		}
+		got := -1
+		if p := n.reportParked(seen); p[0].Connections != nil {
+			got = *p[0].Connections
+		}
+		if got != x.want {
+			t.Errorf("%s: reported %d, want %d", x.what, got, x.want)
+		}
+	}
+	if p := (&Node{}).reportParked(seen); p[0].Connections != nil {
+		t.Errorf("before the first count: reported %d", *p[0].Connections)
 	}
 }

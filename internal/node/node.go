@@ -111,6 +111,7 @@ type Node struct {
 	onDisk    watch.Value[api.Program]
 
 	noHanding string              // why hands or flows could not be opened
+	uncounted bool                // flows could not
 	addresses func() []netip.Addr // of the host; nil: it has none of its own
 
 	running   watch.Value[api.Running]
@@ -203,7 +204,7 @@ func (n *Node) openHandover() {
 		n.hands = hands
 	}
 	flows, ferr := vip.OpenFlows()
-	if ferr == nil {
+	if n.uncounted = ferr != nil; ferr == nil {
 		n.flows = flows
 	}
 	if err := errors.Join(err, ferr); err != nil {
