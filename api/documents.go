@@ -104,6 +104,7 @@ type VIPStatus struct {
 	Frontends []string  `json:"frontends"`
 
 	VRRP     *VRRP      `json:"vrrp,omitempty"`     // the holder's standing in its group; nil: it is in none
+	Returns  *Return    `json:"returns,omitempty"`  // where Failback will move it, and when; nil: it stays
 	Draining []Draining `json:"draining,omitempty"` // nodes that held it before and serve what they had
 }
 

@@ -27,6 +27,7 @@ type NodeReport struct {
 	Parked    []ParkedVIP      `json:"parked,omitempty"`
 	Short     []string         `json:"short,omitempty"`    // VIPs behind which it sees fewer healthy servers than their minimum_servers
 	Flapping  []string         `json:"flapping,omitempty"` // nodes that were lost too often of late, by its count
+	Returns   []Return         `json:"returns,omitempty"`  // VIPs that it will move back, as the leader
 	Peers     []PeerReport     `json:"peers"`
 	Servers   []ServerReport   `json:"servers"`
 	Backends  []BackendReport  `json:"backends"`
@@ -118,6 +119,13 @@ type ParkedVIP struct {
 	Connections *int   `json:"connections,omitempty"` // nil: it cannot count them
 	ForMs       int64  `json:"for_ms"`
 	LeftMs      int64  `json:"left_ms"` // at most; then what is left is reset
+}
+
+// Return is a VIP that goes back to a node that it prefers, unless something changes before.
+type Return struct {
+	VIP  string `json:"vip"`
+	Node string `json:"node"`
+	InMs int64  `json:"in_ms"`
 }
 
 // PeerReport is another node as this node's guard sees it.

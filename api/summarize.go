@@ -185,6 +185,7 @@ func vipsOf(f Facts, nodes []NodeStatus) []VIPStatus {
 				}
 			}
 		}
+		vs.Returns = returnOf(nodes, v.Name)
 		for _, fe := range f.View.Config.Frontends {
 			if slices.Contains(fe.VIPs, v.Name) {
 				vs.Frontends = append(vs.Frontends, fe.Name)
@@ -193,6 +194,21 @@ func vipsOf(f Facts, nodes []NodeStatus) []VIPStatus {
 		out = append(out, vs)
 	}
 	return out
+}
+
+// returnOf is where the leader will move a VIP back, nil when it will not, or cannot be asked.
+func returnOf(nodes []NodeStatus, vip string) *Return {
+	for _, n := range nodes {
+		if n.Report == nil || !n.Leader {
+			continue
+		}
+		for _, r := range n.Report.Returns {
+			if r.VIP == vip {
+				return &r
+			}
+		}
+	}
+	return nil
 }
 
 func backendsOf(f Facts) []BackendStatus {

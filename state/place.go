@@ -39,8 +39,15 @@ func (d Decision) Command() Command {
 	return Place{VIP: d.VIP, Node: d.Node, Expect: d.Expect}
 }
 
+// Return is a VIP that goes back to a node that prefer ranks higher, unless something changes before.
+type Return struct {
+	VIP  string
+	Node string
+	In   time.Duration // from now
+}
+
 // Placements returns what the leader, self, has to propose so that every VIP is held by a node that can: nothing when all is
-// well. again is after how long to ask again although nothing has changed; 0: no need.
+// well. returns are the moves that time alone will bring: when the first is due, ask again.
 //
 // VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, unable, no
 // balancer of this cluster any more, drained, short of servers where another node is not, or unable to put the newest configuration in force
@@ -48,7 +55,7 @@ func (d Decision) Command() Command {
 // failback, a unit goes back to the node that prefer ranks highest once that has been well for so long. A holder that health does not
 // mention is not judged, and is given nothing either. What nobody can take stays where it is; who leads never matters to a holder
 // that is well.
-func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decision, again time.Duration) {
+func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decision, returns []Return) {
 	units := units(v)
 	held := map[string]int{} // units by node
 	for _, u := range units {
@@ -58,8 +65,13 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 	}
 	for _, u := range units {
 		to, why, wait := u.place(v, health, held, self)
-		if wait > 0 && (again == 0 || wait < again) {
-			again = wait
+		if wait > 0 {
+			for _, name := range u.vips {
+				if v.Placements[name].Node != to {
+					returns = append(returns, Return{VIP: name, Node: to, In: wait})
+				}
+			}
+			to = ""
 		}
 		if to == "" {
 			to, why = u.holder, "its group is held there"
@@ -73,7 +85,7 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 			}
 		}
 	}
-	return ds, again
+	return ds, returns
 }
 
 // drainOf is how long the holder of p may serve on what it has when the VIP goes elsewhere; 0: it cannot.
@@ -134,7 +146,8 @@ func units(v *View) []*unit {
 	return us
 }
 
-// place returns the node that u has to go to and why, or "" when it is well where it is; wait is when that may change by itself.
+// place returns the node that u has to go to and why, or "" when it is well where it is. With a wait it is well for so long, and goes there
+// then.
 func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int, self string) (to, why string, wait time.Duration) {
 	var can []string
 	for _, n := range v.Nodes {
@@ -172,7 +185,7 @@ func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int,
 		return "", "", 0
 	}
 	if left := u.failback - b.Well; left > 0 {
-		return "", "", left
+		return best, "", left
 	}
 	return best, fmt.Sprintf("%s is preferred and has been well for %v", best, u.failback), 0
 }

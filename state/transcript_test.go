@@ -182,15 +182,15 @@ func (s *script) run(words []string, text string) string {
 		if err != nil {
 			return err.Error() + "\n"
 		}
-		ds, again := Placements(s.m.Views().Get(), health, self)
+		ds, returns := Placements(s.m.Views().Get(), health, self)
 		text := decisions(ds, func(c Command) string {
 			if slices.Contains(bare, "do") {
 				return s.apply(c)
 			}
 			return ""
 		})
-		if again > 0 {
-			text += fmt.Sprintf("again after %v\n", again)
+		for _, r := range returns {
+			text += fmt.Sprintf("%s goes back to %s in %v\n", r.VIP, r.Node, r.In)
 		}
 		return text
 	case "restart": // through a snapshot, into a new machine

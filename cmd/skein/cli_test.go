@@ -246,6 +246,15 @@ func (w *world) change(line string) {
 		w.edit(f[1], func(r *api.NodeReport) { r.Short = f[2:] })
 	case "flapping": // NODE...: the first node, which leads, says so
 		w.edit(w.first, func(r *api.NodeReport) { r.Flapping = f[1:] })
+	case "returns": // VIP NODE DURATION: the first node, which leads, will move it back
+		d, err := time.ParseDuration(f[3])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		at := time.Now().Add(d)
+		w.edit(w.first, func(r *api.NodeReport) {
+			r.Returns = append(r.Returns, api.Return{VIP: f[1], Node: f[2], InMs: time.Until(at).Milliseconds()})
+		})
 	case "mended": // NODE: what was said of it is no longer so
 		w.edits[f[1]] = nil
 		w.edit(f[1], func(*api.NodeReport) {})

@@ -268,6 +268,8 @@ func (c *cli) drawVIP(v *api.VIPStatus) {
 	if len(v.Prefer) > 0 {
 		back := "; it does not go back by itself"
 		switch {
+		case v.Returns != nil:
+			back = "; it goes back to " + returnWords(v.Returns)
 		case v.Failback > 0 && v.Asked:
 			back = "; it was moved by hand, and stays until its node is lost"
 		case v.Failback > 0:

@@ -66,6 +66,9 @@ func (c *cli) drawExplanation(ex *api.Explanation) {
 	default:
 		placed += "; " + ex.Next + " is next in line"
 	}
+	if v.Returns != nil {
+		placed += "; it goes back to " + returnWords(v.Returns)
+	}
 	fmt.Fprintf(c.out, "%s (%s) is %s; %s\n", p.paint(strong, v.Name), strings.Join(v.Addresses, ", "), holder, placed)
 	for _, n := range ex.Nodes {
 		fmt.Fprintf(c.out, "\n%s\n", p.paint(strong, n.Node))

@@ -293,11 +293,19 @@ func (c *cli) vipTable(vips []api.VIPStatus, wide bool) *table {
 		if v.VRRP != nil {
 			t.note(plain, clean("VRRP "+groupWords(&v)))
 		}
+		if v.Returns != nil {
+			t.note(plain, clean("goes back to "+returnWords(v.Returns)))
+		}
 		for _, d := range v.Draining {
 			t.note(plain, fmt.Sprintf("%s on %s, %v left at most", connections(d.Connections), d.Node, (time.Duration(d.LeftMs)*time.Millisecond).Round(time.Second)))
 		}
 	}
 	return t
+}
+
+// returnWords is "lb1 in 42s".
+func returnWords(r *api.Return) string {
+	return fmt.Sprintf("%s in %s", r.Node, span(time.Duration(r.InMs)*time.Millisecond))
 }
 
 // backendTable draws backends. Servers that are not simply up stand below theirs, with who sees what and why.

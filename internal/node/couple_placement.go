@@ -27,6 +27,7 @@ func (n *Node) couplePlacement(ctx context.Context) {
 		_, ran := n.running.Watch()
 		now := time.Now()
 		var wake time.Time
+		var returns []returning
 		if seen.Connected && !seen.Silent {
 			health := n.health(view, seen, members)
 			wake = past.note(now, health)
@@ -34,13 +35,17 @@ func (n *Node) couplePlacement(ctx context.Context) {
 				n.flapping.Set(f)
 			}
 			if lead.Self && lead.Barrier {
-				decisions, again := state.Placements(view, health, n.conf.Name)
+				decisions, later := state.Placements(view, health, n.conf.Name)
 				n.placeAll(ctx, decisions)
-				if at := now.Add(again); again > 0 && (wake.IsZero() || at.Before(wake)) {
-					wake = at
+				for _, r := range later {
+					at := now.Add(r.In)
+					if returns = append(returns, returning{r.VIP, r.Node, at}); wake.IsZero() || at.Before(wake) {
+						wake = at
+					}
 				}
 			}
 		}
+		n.returns.Set(returns)
 		var due <-chan time.Time
 		if !wake.IsZero() {
 			due = time.After(time.Until(wake))
@@ -56,6 +61,12 @@ func (n *Node) couplePlacement(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// returning is a VIP that goes back to a node at a time, unless something changes before.
+type returning struct {
+	vip, node string
+	at        time.Time
 }
 
 // placeAll proposes decisions and waits for what becomes of them. They go into the log together: one after the other, each address of a

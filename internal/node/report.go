@@ -40,6 +40,9 @@ func (n *Node) report() api.NodeReport {
 		Parked:   n.reportParked(guard),
 		Flapping: slices.Sorted(maps.Keys(n.flapping.Get())),
 	}
+	for _, b := range n.returns.Get() {
+		r.Returns = append(r.Returns, api.Return{VIP: b.vip, Node: b.node, InMs: max(time.Until(b.at).Milliseconds(), 0)})
+	}
 	if disk != nil {
 		r.Disk.Error = disk.Error()
 	}
