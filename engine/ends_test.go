@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/engine/plan"
 )
 
 // turned is a way in which a request is turned away or cut although nobody has gone away, and what its line says.
@@ -130,6 +132,31 @@ func TestALineHasNothingOfAnotherRequest(t *testing.T) {
 		if len(lines) != 3 || !strings.Contains(lines[0], "secret") || strings.Contains(lines[1]+lines[2], "secret") {
 			t.Errorf("%s: %q", format, lines)
 		}
+	}
+}
+
+// Half a head after a request is nobody's request: neither the line nor the counters may say that it was the one before it.
+func TestHalfAHeadIsNotTakenForTheRequestBeforeIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	fine := answers(t, "HTTP/1.1 204 No Content\r\n\r\n", true)
+	r := start(t, engine.Options{}, func(port int) string { return withLog(httpFrontend(port, "", fine), "json", path) })
+	c := r.dial()
+	ask(t, c, bufio.NewReader(c), "GET", get)
+	io.WriteString(c, "GET /ha")
+	c.Close()
+	waitFor(t, "the connection to end", func() bool { return r.e.Stats().Frontends[0].Ended == 1 })
+	if b := r.backend(); b.Requests != 1 || b.Failures[plan.ClientClosed] != 0 {
+		t.Errorf("the backend counted %d requests, %d of them left by their clients; want 1 and 0", b.Requests, b.Failures[plan.ClientClosed])
+	}
+	r.end()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[1], `"cause":"client_closed"`) ||
+		strings.Contains(lines[1], `"backend"`) || strings.Contains(lines[1], `"status"`) {
+		t.Errorf("%q", lines)
 	}
 }
 

@@ -285,7 +285,6 @@ func (c *client) awaitHead(n int) {
 // begin.
 func (c *client) malformed(e h1.Error, n int) {
 	c.stats().Malformed[e].Inc()
-	c.x = exchange{minor: 1, closing: true}
 	c.refuse(plan.ClientMalformed, n)
 	c.state = clientBusy
 	c.page(e.Status(), plan.ClientMalformed, e)
@@ -305,7 +304,6 @@ func (c *client) Expired() {
 			c.fail(plan.ClientTimeout)
 			c.drop(true)
 		case len(c.in) > 0:
-			c.x = exchange{minor: 1, closing: true}
 			c.refuse(plan.HeadersTimeout, len(c.in))
 			c.state = clientBusy
 			c.page(408, plan.HeadersTimeout, h1.OK)

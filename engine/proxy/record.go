@@ -61,9 +61,10 @@ func (c *client) fail(kind plan.Failure) {
 	}
 }
 
-// refuse opens the record of a request whose head is not there or not correct, and notes why; n bytes of it have been read. What never
-// was a request is counted by its failure alone.
+// refuse begins an exchange that a request makes whose head is not there or not correct, and notes why; n bytes of it have been read.
+// What never was a request is counted by its failure alone.
 func (c *client) refuse(kind plan.Failure, n int) {
+	c.x = exchange{minor: 1, closing: true}
 	c.open(c.headAt)
 	r := &c.x.rec
 	r.cause, r.phase, r.in = kind, plan.PhaseRequest, int64(n)
