@@ -119,7 +119,8 @@ func (c *Checker) Seed(up map[Key]bool) {
 }
 
 // Set replaces the targets. A target that stays as it was keeps its verdict, its counters and its rhythm. One whose check
-// changed keeps its verdict until the first result of the new check, which decides at once. A new address is a new server.
+// changed keeps its verdict until the first result of the new check, which decides at once; one whose check was taken away and that is
+// down is probed as Failed says. A new address is a new server.
 func (c *Checker) Set(targets []Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -271,6 +271,32 @@ func TestOneFailedConnectionIsSetRightByAProbeAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever takes away a check because it is wrong wants the server that it holds down back.
+func TestAServerThatIsDownWhenItsCheckIsTakenAwayIsProbedUntilItAnswers(t *testing.T) {
+	run(t, []Target{target("s1", check)}, func(t *testing.T, c *Checker, f *farm, _ *bytes.Buffer) {
+		f.set("s1", errors.New("HTTP 404, want 200-399"))
+		time.Sleep(firstSpread)
+		if v := verdict(c, "s1"); v.Up {
+			t.Fatalf("before: %+v, want down", v)
+		}
+		c.Set([]Target{target("s1", nil)})
+		time.Sleep(2 * time.Second)
+		if v := verdict(c, "s1"); v.Up {
+			t.Errorf("without a check, and still no answer: %+v, want down", v)
+		}
+		f.set("s1", nil)
+		time.Sleep(2 * time.Second)
+		if v := verdict(c, "s1"); !v.Up {
+			t.Errorf("it answers: %+v, want up", v)
+		}
+		n := len(f.seen("s1"))
+		time.Sleep(time.Minute)
+		if got := len(f.seen("s1")); got != n {
+			t.Errorf("%d probes after it was up again, want none", got-n)
+		}
+	})
+}
+
 func TestServerWithoutACheckIsProbedOnlyWhileDown(t *testing.T) {
 	run(t, []Target{target("s1", nil)}, func(t *testing.T, c *Checker, f *farm, _ *bytes.Buffer) {
 		time.Sleep(time.Minute)

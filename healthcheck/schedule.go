@@ -22,7 +22,7 @@ func (c *Checker) watch(ctx context.Context, m *member) {
 		probing bool
 		timer   = time.NewTimer(r.first)
 	)
-	if m.pace.lazy {
+	if m.pace.lazy && c.isUp(m) { // one that its former check has left down is probed until it answers
 		timer.Stop()
 	}
 	defer timer.Stop()
@@ -59,6 +59,13 @@ func (c *Checker) watch(ctx context.Context, m *member) {
 			}
 		}
 	}
+}
+
+// isUp says where m stands now.
+func (c *Checker) isUp(m *member) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return m.standing.up
 }
 
 // ask makes one probe.
