@@ -513,3 +513,40 @@ func TestClientsWhoWaitFollowAReload(t *testing.T) {
 		t.Errorf("%s %q, want an answer of the server that is new", resp.Status, body)
 	}
 }
+
+// The place that a client needs for a new connection, since the unused one that it was given has died, may be taken by another unused one.
+func TestAnUnusedConnectionGivesItsPlaceToWhoNeedsANewOne(t *testing.T) {
+	var both sync.WaitGroup
+	both.Add(2)
+	addr := serve(t, func(c net.Conn) {
+		br := bufio.NewReader(c)
+		for i := range 2 { // the second request of a connection is not answered
+			q, err := http.ReadRequest(br)
+			if err != nil || i > 0 {
+				return
+			}
+			if q.URL.Path == "/both" {
+				both.Done()
+				both.Wait()
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	var text string
+	r := start(t, engine.Options{}, func(port int) string {
+		text = httpFrontend(port, "", addr)
+		return text
+	})
+	one, two := r.dial(), r.dial()
+	io.WriteString(one, "GET /both HTTP/1.1\r\nHost: x\r\n\r\n")
+	io.WriteString(two, "GET /both HTTP/1.1\r\nHost: x\r\n\r\n")
+	br := bufio.NewReader(one)
+	answer(t, br, "GET")
+	answer(t, bufio.NewReader(two), "GET")
+	if err := r.e.Apply(parse(t, limited(text, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if resp, body := ask(t, one, br, "GET", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); body != "ok" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+}

@@ -287,7 +287,7 @@ func (c *client) dispatch(out []byte) {
 				continue
 			}
 		}
-		if !s.Acquire() {
+		if !s.Acquire() && !(x.fresh && p.makePlace(s)) {
 			if x.tryElsewhere(s) {
 				continue
 			}

@@ -79,6 +79,9 @@ func (p *pool) closeIdle(n int) int {
 	return closed
 }
 
+// makePlace acquires a place on s for who needs a connection of its own there: it takes that of one that is unused.
+func (p *pool) makePlace(s *plan.Server) bool { return p.closeIdle(1) > 0 && s.Acquire() }
+
 func (p *pool) link(s *server) {
 	s.next, s.prev = p.all, nil
 	if p.all != nil {
