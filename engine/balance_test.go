@@ -550,3 +550,37 @@ func TestAnUnusedConnectionGivesItsPlaceToWhoNeedsANewOne(t *testing.T) {
 		t.Errorf("%s %q", resp.Status, body)
 	}
 }
+
+// A backend that is taken away and brought back while clients wait for it is another one. Those who still wait move to it, and with them
+// what they are counted as.
+func TestClientsWhoWaitAreCountedOnceWhenTheirBackendComesBack(t *testing.T) {
+	var text string
+	release := make(chan struct{})
+	addr := serveHTTP(t, func(w http.ResponseWriter, q *http.Request) {
+		<-release
+		io.WriteString(w, "s1")
+	})
+	r := start(t, engine.Options{}, func(port int) string {
+		text = limited(httpFrontend(port, "max_requests = 100\nqueue {\n timeout = \"10s\"\n}", addr), 1)
+		return text
+	})
+	io.WriteString(r.dial(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	waitFor(t, "the first request to be under way", func() bool { return r.backend().Servers[0].Active == 1 })
+	second := r.dial()
+	io.WriteString(second, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	waitFor(t, "the second to wait", func() bool { return r.backend().Waiting == 1 })
+	if err := r.e.Apply(parse(t, strings.ReplaceAll(text, `"b"`, `"other"`))); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.e.Apply(parse(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if resp, body := answer(t, bufio.NewReader(second), "GET"); body != "s1" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+	waitFor(t, "nobody to be under way", func() bool { return r.e.Stats().Backends[0].Servers[0].Active == 0 })
+	if n := r.backend().Waiting; n != 0 {
+		t.Errorf("%d clients wait, says the backend; want 0", n)
+	}
+}

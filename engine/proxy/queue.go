@@ -178,6 +178,14 @@ func (w *Worker) Repin(p *plan.Plan) {
 		}
 		for c := q.first; c != nil; c = c.x.nextW {
 			x := &c.x
+			if old := x.backend; old.Room != b.Room { // it was gone meanwhile: what c counts as goes along
+				old.Room.Waiting.Add(-1)
+				b.Room.Waiting.Add(1)
+				if x.entered {
+					old.Exit()
+					b.Room.Entered.Add(1)
+				}
+			}
 			x.backend = b
 			x.keyed = x.keyed && b.StickyTable != nil
 			if x.stuck != nil {
