@@ -169,3 +169,34 @@ func TestTheHeadersTimeoutDoesNotReachBeyondTheHead(t *testing.T) {
 		t.Errorf("%s %q", resp.Status, body)
 	}
 }
+
+// While a connection to a server is made, the client is not waited for: not even one that had been, before the connection was lost over
+// which its request was on its way.
+func TestWhoWaitsForAnotherConnectionIsNotSlow(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	r := start(t, engine.Options{}, func(port int) string {
+		return withMinRate(httpFrontend(port, "timeouts {\n connect = \"500ms\"\n}", l.Addr()), 100_000, 100_000)
+	})
+	c := r.dial()
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sr, br := bufio.NewReader(s), bufio.NewReader(c)
+	http.ReadRequest(sr)
+	io.WriteString(s, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	answer(t, br, "GET")
+	fill(t, l) // the next connection does not come about
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+	http.ReadRequest(sr)
+	s.Close()
+	if resp, body := answer(t, br, "PUT"); resp.StatusCode != 503 {
+		t.Errorf("%s %q, want that no server could be reached", resp.Status, body)
+	}
+}

@@ -467,8 +467,10 @@ func (c *client) arm() {
 	t := &x.backend.Timeouts
 	var client, server int64
 	switch s.state {
-	case serverConnecting:
-		return // one deadline from its beginning
+	case serverConnecting: // one deadline from its beginning, and nobody else is waited for
+		c.pace.of = noPace
+		w.loop.StopTimer(&c.timer)
+		return
 	case serverWaiting:
 		switch {
 		case x.bodyDone && !s.full:
