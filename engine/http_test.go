@@ -411,6 +411,36 @@ func TestInterimResponsesComeBeforeTheRealOne(t *testing.T) {
 	}
 }
 
+// What a server sends as the body of a 204, which has none, must not be taken for the beginning of the next answer.
+func TestABodyThatMustNotBeIsNobodysAnswer(t *testing.T) {
+	addr := serve(t, func(c net.Conn) {
+		br := bufio.NewReader(c)
+		for i := 0; ; i++ {
+			q, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			if i > 0 { // only now comes the body of the response before
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+			}
+			if q.URL.Path == "/none" {
+				io.WriteString(c, "HTTP/1.1 204 No Content\r\nContent-Length: 43\r\n\r\n")
+			} else {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright")
+			}
+		}
+	})
+	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", addr) })
+	c := r.dial()
+	br := bufio.NewReader(c)
+	if resp, _ := ask(t, c, br, "GET", "GET /none HTTP/1.1\r\nHost: x\r\n\r\n"); resp.StatusCode != 204 || resp.Close {
+		t.Errorf("%s close=%v", resp.Status, resp.Close)
+	}
+	if resp, body := ask(t, c, br, "GET", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); body != "right" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+}
+
 func TestUpgradeBecomesATunnel(t *testing.T) {
 	addr := serve(t, func(c net.Conn) {
 		br := bufio.NewReader(c)

@@ -76,7 +76,9 @@ func (r *Response) check(head bool) Error {
 	}
 	switch {
 	case r.Status < 200 || r.Status == 204:
-		r.Length = -1 // it must not say any (RFC 9110 8.6), and means nothing when it does
+		// It must not say any (RFC 9110 8.6), and means nothing when it does; but who says so may send it, sooner or later.
+		r.KeepAlive = r.KeepAlive && r.Length <= 0 && !r.coding
+		r.Length = -1
 	case head || r.Status == 304:
 	case r.coding:
 		r.Body = Chunked
