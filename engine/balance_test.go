@@ -584,3 +584,40 @@ func TestClientsWhoWaitAreCountedOnceWhenTheirBackendComesBack(t *testing.T) {
 		t.Errorf("%d clients wait, says the backend; want 0", n)
 	}
 }
+
+// Servers 64 apart share a bit in the mask of those that were tried: that the one is full says nothing about the other.
+func TestAFullServerDoesNotHideTheOneThatSharesItsBit(t *testing.T) {
+	l, err := net.Listen("tcp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.RawQuery == "stay" {
+			<-release
+		}
+		io.WriteString(w, "ok")
+	})}
+	t.Cleanup(func() { s.Close() })
+	go s.Serve(l)
+	var servers []net.Addr
+	for i := range 65 {
+		servers = append(servers, &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1)), Port: l.Addr().(*net.TCPAddr).Port})
+	}
+	r := start(t, engine.Options{}, func(port int) string {
+		text := httpFrontend(port, "balance = \"hash\"\nhash {\n key = path\n}\n", servers...)
+		return strings.ReplaceAll(text, " address", " max_connections = 1\n address")
+	})
+	defer close(release)
+	for i := range 65 {
+		if i%64 != 0 {
+			r.e.SetAdmin("b", fmt.Sprintf("s%d", i+1), plan.Disabled, -1)
+		}
+	}
+	io.WriteString(r.dial(), "GET /a?stay HTTP/1.1\r\nHost: x\r\n\r\n")
+	waitFor(t, "the first request to be under way", func() bool { return r.backend().Active == 1 })
+	c := r.dial()
+	if resp, body := ask(t, c, bufio.NewReader(c), "GET", "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"); body != "ok" {
+		t.Errorf("%s %q", resp.Status, body)
+	}
+}

@@ -252,8 +252,12 @@ func (x *exchange) lookup(c *client, q *h1.Request) {
 // dispatch sends the request to a server: over an idle connection, or by connecting. out is the request as far as it is there.
 func (c *client) dispatch(out []byte) {
 	w, x := c.w, &c.x
+	var only *plan.Server // see tryElsewhere
 	for {
-		s := x.pick(w)
+		s := only
+		if only = nil; s == nil {
+			s = x.pick(w)
+		}
 		if s == nil && x.tried != 0 && x.retries == 0 {
 			// Those tried were merely full, and the one that had a place has gone meanwhile.
 			x.tried = 0
@@ -288,7 +292,8 @@ func (c *client) dispatch(out []byte) {
 			}
 		}
 		if !s.Acquire() && !(x.fresh && p.makePlace(s)) {
-			if x.tryElsewhere(s) {
+			var found bool
+			if only, found = x.tryElsewhere(s); found {
 				continue
 			}
 			x.req = w.retain(x.req, out)

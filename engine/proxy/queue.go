@@ -14,20 +14,33 @@ type queue struct {
 }
 
 // tryElsewhere says whether another server has a place, and marks s as tried if so. A client that is stuck to s waits for s; and that
-// primaries are busy does not bring backups into play.
-func (x *exchange) tryElsewhere(s *plan.Server) bool {
+// primaries are busy does not bring backups into play. only is the one that is to be asked: it shares its bit with one that was tried, so
+// that picking would pass it over; nil: whoever is picked.
+func (x *exchange) tryElsewhere(s *plan.Server) (only *plan.Server, found bool) {
 	if s == x.stuck {
-		return false
+		return nil, false
 	}
-	found := false
+	failed := x.tried
+	if x.retries == 0 { // then those tried were merely full
+		failed = 0
+	}
+	tried := x.tried | s.Bit()
 	x.backend.Takers(func(o *plan.Server) bool {
-		found = o != s && x.tried&o.Bit() == 0 && hasPlace(o)
-		return !found
+		if o == s || failed&o.Bit() != 0 || !hasPlace(o) {
+			return true
+		}
+		found = true
+		if tried&o.Bit() == 0 {
+			only = nil
+			return false
+		}
+		only = o
+		return true
 	})
 	if found {
-		x.tried |= s.Bit()
+		x.tried = tried
 	}
-	return found
+	return only, found
 }
 
 // enqueue has c wait for a place on s, or on any other server of its backend if nothing binds it to s.
