@@ -15,9 +15,9 @@ import (
 
 // This file is the guard's dealings with its agent: who is it, does it live, what does it want.
 
-// hearGuest drains one connection.
+// hearGuest drains one connection, unless it is dropped meanwhile: then descriptor 0 is none of its.
 func (g *guard) hearGuest(c *guest) {
-	for range batchMax {
+	for k := 0; k < batchMax && c.fd != 0; k++ {
 		m, ok, ended := g.ctl.read(c)
 		if ended {
 			if c.attached {
