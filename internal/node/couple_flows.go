@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -63,7 +64,18 @@ func (n *Node) tellFlowsOnce(ctx context.Context, name string) {
 	if err != nil {
 		return
 	}
-	defer conn.Close()
+	n.tellFlowsOver(ctx, conn)
+}
+
+// tellFlowsOver tells over conn until either end has had enough. The node at the other end says nothing; when it ends, it has forgotten all,
+// and has to be told anew although nothing has changed here.
+func (n *Node) tellFlowsOver(ctx context.Context, conn net.Conn) {
+	ended := make(chan struct{})
+	go func() { // ends with conn
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	defer func() { conn.Close(); <-ended }()
 	var told []flow
 	for {
 		own, changed := n.own.Watch()
@@ -76,6 +88,8 @@ func (n *Node) tellFlowsOnce(ctx context.Context, name string) {
 		told = own
 		select {
 		case <-changed:
+		case <-ended:
+			return
 		case <-ctx.Done():
 			return
 		}

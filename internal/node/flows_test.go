@@ -6,9 +6,11 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/skeinlb/skein/vip"
 )
@@ -70,6 +72,29 @@ func TestANodeKnowsAnothersConnectionsFromWhatChanges(t *testing.T) {
 			t.Fatalf("took a connection to %v", f.VIP)
 		}
 	}
+}
+
+// A node that ended forgets what it was told. The stream to it ends then, to begin anew, although no connection here has changed: those that
+// never change are the ones whose clients have to be woken.
+func TestAStreamOfConnectionsEndsWithItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{}
+		n.own.Set(someFlows(rand.New(rand.NewPCG(1, 2)), 10))
+		here, there := net.Pipe()
+		told := make(chan struct{})
+		go func() { n.tellFlowsOver(t.Context(), here); close(told) }()
+		if _, err := readFrame(there); err != nil {
+			t.Fatal(err)
+		}
+		there.Close()
+		synctest.Wait()
+		select {
+		case <-told:
+		default:
+			t.Error("it goes on with a stream that nobody reads")
+			n.own.Set(nil)
+		}
+	})
 }
 
 // A list that does not fit into one frame goes in several.
