@@ -144,14 +144,14 @@ func (n *Node) coupleSeed(ctx context.Context) {
 	})
 }
 
-// seeds says down for a server that most of the other living members find down.
+// seeds says down for a server that most of the other living balancers find down.
 func seeds(members []cluster.Member, self string, v *state.View) map[healthcheck.Key]bool {
 	if v.Config == nil {
 		return nil
 	}
 	votes, voters := map[string]int{}, 0
 	for _, m := range members {
-		if m.Name == self || !m.Alive || len(m.Meta) == 0 {
+		if m.Name == self || !m.Alive || len(m.Meta) == 0 || m.Role == state.Witness { // which checks nothing
 			continue
 		}
 		voters++

@@ -57,11 +57,15 @@ backend "b" {
 		{Name: "n1", Alive: true, Meta: meta("b/one")},
 		{Name: "n2", Alive: true, Meta: meta("b/one", "b/two", "gone/server")},
 		{Name: "n3", Alive: false, Meta: meta("b/two")}, // nor does a dead node's
+		{Name: "w", Alive: true, Role: state.Witness, Meta: meta()},
 	}
 	got := seeds(members, "self", &state.View{Config: c})
 	want := map[healthcheck.Key]bool{{Backend: "b", Server: "one"}: false}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("seeds (-want +got):\n%s", d)
+	}
+	if got := seeds([]cluster.Member{members[0], members[1], members[4]}, "self", &state.View{Config: c}); len(got) != 1 {
+		t.Errorf("with one other balancer, and a witness, which checks nothing: %v, want what the balancer sees", got)
 	}
 }
 
