@@ -14,11 +14,11 @@ const logTick = time.Second
 const ticketTick = 10 * time.Minute
 
 // coupleTime: the leader's monotonic clock -> log time. Only while something in the log can end, so that a quiet cluster's log is
-// quiet; time that was not needed is made up for with the next tick.
+// quiet.
 func (n *Node) coupleTime(ctx context.Context) {
 	tick := time.NewTicker(logTick)
 	defer tick.Stop()
-	var since time.Time // zero: not leading
+	var clock logClock
 	for {
 		select {
 		case <-ctx.Done():
@@ -26,28 +26,39 @@ func (n *Node) coupleTime(ctx context.Context) {
 		case <-tick.C:
 		}
 		if !n.cluster.Leadership().Get().Self {
-			since = time.Time{}
+			clock = logClock{}
 			continue
 		}
-		if since.IsZero() {
-			since = time.Now()
-			continue
-		}
-		view := n.machine.Views().Get()
 		now := time.Now()
-		switch {
-		case len(view.Tokens) > 0 || len(view.Scope.Tables) > 0:
-		case len(view.Tickets) > 0 && now.Sub(since) < ticketTick: // which last for hours
-			continue
-		case len(view.Tickets) == 0:
-			since = now
+		elapsed := clock.look(now, n.machine.Views().Get())
+		if elapsed == 0 {
 			continue
 		}
 		pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		_, _, err := n.cluster.Propose(pctx, state.Encode(state.Tick{ElapsedMs: uint64(now.Sub(since).Milliseconds())}))
+		_, _, err := n.cluster.Propose(pctx, state.Encode(state.Tick{ElapsedMs: uint64(elapsed.Milliseconds())}))
 		cancel()
 		if err == nil {
-			since = now
+			clock.since = now
 		}
 	}
+}
+
+// logClock is the time of which the log has not heard. Its zero value begins with the first look.
+type logClock struct {
+	since time.Time // up to when it has
+	brief bool      // something that lives for minutes was in it at the last look
+}
+
+// look returns how much time is to pass in the log now; 0: none yet. Of the time before something that lives for minutes came, the log does not
+// hear: that would have ended at once.
+func (c *logClock) look(now time.Time, v *state.View) (elapsed time.Duration) {
+	brief := len(v.Tokens) > 0 || len(v.Scope.Tables) > 0
+	switch {
+	case c.since.IsZero(), brief && !c.brief, !brief && len(v.Tickets) == 0:
+		c.since = now
+	case brief, now.Sub(c.since) >= ticketTick: // keys of tickets last for hours
+		elapsed = now.Sub(c.since)
+	}
+	c.brief = brief
+	return elapsed
 }
