@@ -128,6 +128,7 @@ type Cluster struct {
 	mux   *mux
 	api   *queue
 	flows *queue
+	joins chan struct{} // one for each newcomer that is being answered
 
 	seal       cert.SealKey // nil: none
 	identity   atomic.Pointer[identity]
@@ -240,6 +241,7 @@ func Open(opt Options) (*Cluster, error) {
 		opt: opt, name: id.name, dir: opt.Dir, log: log, store: st, snaps: snaps, disk: d, seal: seal,
 		api:      newQueue(opt.Advertise),
 		flows:    newQueue(opt.Advertise),
+		joins:    make(chan struct{}, maxJoins),
 		nudge:    make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		started:  make(chan struct{}),

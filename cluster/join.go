@@ -306,6 +306,12 @@ func acceptJoin(n Newcomer, t token, key *ecdsa.PrivateKey, b []byte) (string, e
 // serveJoin answers a newcomer. Any member does; the leader decides.
 func (c *Cluster) serveJoin(conn *tls.Conn, _ peer) {
 	defer conn.Close()
+	select {
+	case c.joins <- struct{}{}:
+		defer func() { <-c.joins }()
+	default:
+		return
+	}
 	conn.SetDeadline(time.Now().Add(joinTime))
 	f, err := readFrame(conn, maxJoinFrame)
 	if err != nil || f.kind != frameJoin {

@@ -27,6 +27,8 @@ const (
 	handshakeTime = 5 * time.Second
 	// maxHandshakes bounds the strangers that are served at once; what comes beyond is closed. Members need a handful.
 	maxHandshakes = 128
+	// maxJoins bounds those who have done their handshake and have nothing to prove but a token; what comes beyond is closed, and asks again.
+	maxJoins = 32
 )
 
 // mux is the one port: it accepts, authenticates, and hands each connection to the protocol that it asks for. It also dials, with

@@ -5,12 +5,16 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -46,6 +50,34 @@ func TestFrames(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, errFrame)
 		}
 	}
+}
+
+// Whoever reaches the port may speak the join protocol. So many may take their time with it, and no more.
+func TestStrangersThatSayNothingAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Cluster{joins: make(chan struct{}, maxJoins)}
+		var conns []net.Conn
+		var turnedAway atomic.Int32
+		for range maxJoins + 5 {
+			here, there := net.Pipe()
+			conns = append(conns, here)
+			go func() {
+				c.serveJoin(tls.Server(there, &tls.Config{}), peer{})
+				turnedAway.Add(1)
+			}()
+		}
+		synctest.Wait()
+		if n := turnedAway.Load(); n != 5 {
+			t.Errorf("%d of %d were turned away, want 5", n, len(conns))
+		}
+		for _, here := range conns {
+			here.Close()
+		}
+		synctest.Wait()
+		if n := len(c.joins); n != 0 {
+			t.Errorf("%d are counted after all have gone", n)
+		}
+	})
 }
 
 // An error keeps its text and its meaning on the way to another node.
