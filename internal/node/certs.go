@@ -98,5 +98,5 @@ func (n *Node) unusableCertificates() []error {
 // coupleCertificates: certificates in the log -> the engine, without a reload. What a configuration of the same view names is told
 // by coupleConfig first.
 func (n *Node) coupleCertificates(ctx context.Context) {
-	n.machine.Views().Each(ctx, n.tellCertificates)
+	n.machine.Views().Each(ctx, func(*state.View) { n.tell(n.tellCertificates) })
 }

@@ -73,17 +73,25 @@ func (n *Node) put(v *state.View) error {
 	if n.engine == nil || v.Config == nil {
 		return nil
 	}
-	n.tellCertificates(v) // which the configuration may name
+	n.tell(n.tellCertificates) // which the configuration may name
 	if err := n.engine.Apply(v.Config); err != nil {
 		return err
 	}
 	// New servers start as the engine's defaults say; what is known of them is told again, because the couplers of verdicts
 	// and admin state may have spoken before the engine knew the names.
-	n.tellAdmin(v)
-	n.tellLists(v)
+	n.tell(n.tellAdmin)
+	n.tell(n.tellLists)
 	n.checker.Set(healthcheck.Targets(v.Config))
-	n.tellVerdicts(n.checker.Verdicts().Get())
+	n.tell(n.tellVerdicts)
 	return nil
+}
+
+// tell has f tell the engine of the newest view, one f at a time: while one coupler puts a view in force, which takes a while, another one
+// may have told of a newer one, which nobody would tell of again.
+func (n *Node) tell(f func(*state.View)) {
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	f(n.machine.Views().Get())
 }
 
 // check asks the engine whether it could run c.
@@ -99,11 +107,11 @@ func (n *Node) coupleVerdicts(ctx context.Context) {
 	if n.engine == nil {
 		return
 	}
-	n.checker.Verdicts().Each(ctx, n.tellVerdicts)
+	n.checker.Verdicts().Each(ctx, func(map[healthcheck.Key]healthcheck.Verdict) { n.tell(n.tellVerdicts) })
 }
 
-func (n *Node) tellVerdicts(verdicts map[healthcheck.Key]healthcheck.Verdict) {
-	for k, v := range verdicts {
+func (n *Node) tellVerdicts(*state.View) {
+	for k, v := range n.checker.Verdicts().Get() {
 		n.engine.SetUsable(k.Backend, k.Server, v.Up)
 	}
 }
@@ -118,7 +126,7 @@ func (n *Node) coupleAdmin(ctx context.Context) {
 	if n.engine == nil {
 		return
 	}
-	n.machine.Views().Each(ctx, n.tellAdmin)
+	n.machine.Views().Each(ctx, func(*state.View) { n.tell(n.tellAdmin) })
 }
 
 func (n *Node) tellAdmin(v *state.View) {

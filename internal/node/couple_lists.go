@@ -11,7 +11,7 @@ func (n *Node) coupleLists(ctx context.Context) {
 	if n.engine == nil {
 		return
 	}
-	n.machine.Views().Each(ctx, n.tellLists)
+	n.machine.Views().Each(ctx, func(*state.View) { n.tell(n.tellLists) })
 }
 
 // tellLists tells the engine what was set on every list that the configuration has. The engine takes what it has already as no change.

@@ -97,6 +97,7 @@ type Node struct {
 	hands     Handover // nil: a simulation, a witness, or the kernel cannot; see handing
 	flows     Flows    // the same
 	engine    Engine   // nil on a witness
+	loops     int      // of the engine
 	reopenLog func()   // nil on a witness
 	pace      pacer
 	checker   *healthcheck.Checker
@@ -114,6 +115,7 @@ type Node struct {
 	uncounted bool                // flows could not
 	addresses func() []netip.Addr // of the host; nil: it has none of its own
 
+	telling   sync.Mutex // see tell
 	running   watch.Value[api.Running]
 	lacks     watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
 	flapping  watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
@@ -163,10 +165,10 @@ func Open(o Options) (*Node, error) {
 func (n *Node) openEdges(o Options) error {
 	var progress []*atomic.Uint64
 	var sockets []engine.Sockets
-	loops := runtime.NumCPU()
+	n.loops = min(runtime.NumCPU(), plan.MaxLoops)
 	n.guard, n.admin = o.Guard, o.Admin
 	if i := n.inherited; i != nil {
-		n.follow, sockets, loops = make(chan struct{}), i.sockets, i.take.Loops
+		n.follow, sockets, n.loops = make(chan struct{}), i.sockets, i.take.Loops
 		n.checker.Seed(i.verdicts())
 	}
 	if n.guard == nil {
@@ -174,7 +176,7 @@ func (n *Node) openEdges(o Options) error {
 		if err != nil {
 			return err
 		}
-		n.guard, progress = agent, agent.Progress(loops)
+		n.guard, progress = agent, agent.Progress(n.loops)
 		if o.Config.Role != config.Witness {
 			n.openHandover()
 		}
@@ -185,7 +187,7 @@ func (n *Node) openEdges(o Options) error {
 		n.engine = o.Engine(n.machine)
 	default:
 		e, err := engine.New(engine.Options{
-			Loops: loops, Node: o.Config.Name, Sockets: sockets,
+			Loops: n.loops, Node: o.Config.Name, Sockets: sockets,
 			Log: o.Log.With("part", "engine"), Sticky: n.machine.Tables(), Progress: progress, Failure: n.trafficFailed, FreeBind: true,
 			MaxConnections: o.Config.MaxConnections,
 		})

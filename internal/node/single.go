@@ -34,7 +34,7 @@ type Single struct {
 
 	inForce atomic.Pointer[state.View] // configuration and certificates, nothing else; any goroutine may look
 
-	mu sync.Mutex // one at a time: Reload, and the pump, which change tables
+	mu sync.Mutex // one at a time: who changes tables, Reload and the pump; who tells verdicts
 }
 
 // CertificateFiles are the PEM files, chains and keys in any order, that are one certificate of a Single.
@@ -122,12 +122,19 @@ func (s *Single) Reload() (config.Diagnostics, error) {
 	}
 	s.inForce.Store(&state.View{Config: c, Certificates: shown})
 	s.checker.Set(healthcheck.Targets(c))
-	for k, v := range s.checker.Verdicts().Get() {
-		s.engine.SetUsable(k.Backend, k.Server, v.Up)
-	}
+	s.tellVerdicts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return diags, s.tables.Configure(state.ScopeOf(c).Tables)
+}
+
+// tellVerdicts tells the engine the newest verdicts, never older ones after them.
+func (s *Single) tellVerdicts() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, v := range s.checker.Verdicts().Get() {
+		s.engine.SetUsable(k.Backend, k.Server, v.Up)
+	}
 }
 
 // ServeMetrics shows on l what was counted, until ctx ends.
@@ -166,11 +173,7 @@ func (s *Single) Run(ctx context.Context, drain time.Duration) error {
 	wg.Go(func() { ended <- s.engine.Run(life) })
 	wg.Go(func() { _ = s.checker.Run(life) })
 	wg.Go(func() {
-		s.checker.Verdicts().Each(life, func(verdicts map[healthcheck.Key]healthcheck.Verdict) {
-			for k, v := range verdicts {
-				s.engine.SetUsable(k.Backend, k.Server, v.Up)
-			}
-		})
+		s.checker.Verdicts().Each(life, func(map[healthcheck.Key]healthcheck.Verdict) { s.tellVerdicts() })
 	})
 	wg.Go(func() { s.pump(life) })
 	wg.Go(func() { s.turnTicketKeys(life) })
