@@ -78,7 +78,7 @@ const spareProcs = 2
 // New returns an engine that listens on nothing yet. It raises GOMAXPROCS to what its loops need.
 func New(o Options) (*Engine, error) {
 	if o.Loops == 0 {
-		o.Loops = runtime.NumCPU()
+		o.Loops = min(runtime.NumCPU(), plan.MaxLoops)
 	}
 	if o.Loops < 0 || o.Loops > plan.MaxLoops {
 		return nil, fmt.Errorf("%d loops: there can be 1 to %d", o.Loops, plan.MaxLoops)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -172,14 +171,14 @@ func (n *Node) Upgrade(ctx context.Context, drain time.Duration) (Successor, err
 
 // readyHeir refuses what would lose something.
 func (n *Node) readyHeir(ctx context.Context) (*heir, error) {
-	if err := n.handOverBusy(); err != nil {
+	if err := n.cannotFollow(); err != nil {
 		return nil, err
 	}
 	h, err := startHeir(ctx, n.program, append([]string{n.program}, os.Args[1:]...))
 	if err != nil {
 		return nil, err
 	}
-	err = n.handOverBusy()
+	err = n.cannotFollow()
 	if level := n.machine.Views().Get().Level(); err == nil && h.level < level {
 		err = fmt.Errorf("%w: %s applies commands up to level %d, and the cluster is at level %d", errOld, h.version, h.level, level)
 	}
@@ -214,6 +213,18 @@ func tooFar(f vip.Formats, self string, seen vip.State) string {
 	return ""
 }
 
+// cannotFollow is why no process could follow this one now. The newest configuration is all that the log gives to another process: while it
+// is not in force here, this one alone can serve.
+func (n *Node) cannotFollow() error {
+	if r := n.running.Get(); r.Error != "" && n.machine.Views().Get().ConfigError == nil {
+		return fmt.Errorf("%w: revision %d: %s", errBehind, r.Tried, r.Error)
+	}
+	return n.handOverBusy()
+}
+
+// errBehind says that a node serves an older configuration than the newest. One that is too new for this version may be read by the next.
+var errBehind = errors.New("the newest configuration is not in force here, and another process could not go on with the one that is")
+
 // handOverBusy is why this process cannot be followed now: while established connections are handed from node to node, they depend on
 // what it has set up in the kernel.
 func (n *Node) handOverBusy() error {
@@ -239,7 +250,7 @@ func (n *Node) handOn(ctx context.Context, h *heir, end func()) (*heir, error) {
 	}
 	n.cluster.Return()
 	n.guard.(yielder).Yield(yieldGrace)
-	t := take{Loops: runtime.NumCPU(), Down: n.down(), Applied: n.cluster.AppliedIndex()}
+	t := take{Loops: n.loops, Down: n.down(), Applied: n.cluster.AppliedIndex()}
 	end()
 	n.closeHandover() // the successor has its own, of the same names
 	var sockets []engine.Sockets

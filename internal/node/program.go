@@ -94,6 +94,8 @@ func upgradeError(err error, node string) error {
 	switch {
 	case errors.Is(err, ErrMoving):
 		hint = "try again when they have ended: `skein vip list` counts them"
+	case errors.Is(err, errBehind):
+		hint = "mend the cause, or `skein apply` a configuration that works here; `skein status` shows when it is in force"
 	case errors.Is(err, errGuard):
 		hint = fmt.Sprintf("`skein node drain %s`, then on that host `systemctl restart skein-guard skein`, then `skein node enable %s`", node, node)
 	case errors.Is(err, errFar):

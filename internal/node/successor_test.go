@@ -1,10 +1,13 @@
 package node
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/cluster"
+	"github.com/skeinlb/skein/internal/watch"
 	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
@@ -39,5 +42,27 @@ func TestLeadershipGoesToWhomTheGuardHears(t *testing.T) {
 		if got := successor("lb1", members, view, seen); got != c.want {
 			t.Errorf("lb2 %s, lb3 %s: leadership goes to %q, want %q", c.lb2, c.lb3, got, c.want)
 		}
+	}
+}
+
+// stillGuard is a guard of which nothing is new.
+type stillGuard struct {
+	Guard
+	state watch.Value[vip.State]
+}
+
+func (g *stillGuard) State() *watch.Value[vip.State] { return &g.state }
+
+// A node that could not put the newest configuration in force serves the one before. A successor has the newest alone, would fail as this
+// one did, and so would this binary in another process: nobody would serve.
+func TestANodeThatServesAnOlderConfigurationIsNotFollowed(t *testing.T) {
+	n := &Node{machine: state.New(), guard: &stillGuard{}, program: "/nowhere"}
+	n.running.Set(api.Running{Revision: 4, Tried: 5, Error: "listen on 198.51.100.100:80: address already in use"})
+	if h, err := n.readyHeir(t.Context()); !errors.Is(err, errBehind) || !strings.Contains(err.Error(), "revision 5: listen on") {
+		t.Errorf("%+v, %v; want that it is refused, and why", h, err)
+	}
+	n.running.Set(api.Running{Revision: 5, Tried: 5})
+	if _, err := n.readyHeir(t.Context()); !errors.Is(err, errSuccessor) {
+		t.Errorf("%v; want an attempt to start %s", err, n.program)
 	}
 }
