@@ -80,6 +80,15 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 	var called time.Time
 	var calledFor *state.View
 	told := c.meta.Get()
+	tell := func(meta []byte, within time.Duration) {
+		if bytes.Equal(meta, told) {
+			return
+		}
+		if err := ml.UpdateNode(within); err != nil {
+			c.log.Debug("tell the others about this node", "err", err)
+		}
+		told = meta
+	}
 	var calls sync.WaitGroup // calls to nodes that are not seen: one round at a time
 	defer calls.Wait()
 	calling := make(chan struct{}, 1)
@@ -89,12 +98,7 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 			c.log.Warn("change the gossip keys", "err", err)
 		}
 		meta, metas := c.meta.Watch()
-		if !bytes.Equal(meta, told) {
-			if err := ml.UpdateNode(time.Second); err != nil {
-				c.log.Debug("tell the others about this node", "err", err)
-			}
-			told = meta
-		}
+		tell(meta, time.Second)
 		seen := d.table()
 		c.publishMembers(v, seen)
 		missing := unseen(v, c.name, seen)
@@ -118,6 +122,9 @@ func (c *Cluster) gossip(ctx context.Context, t *gossipTransport) {
 		case <-tick.C:
 		case <-ctx.Done():
 			c.members.Set(nil)
+			if !c.returning.Load() {
+				tell(c.meta.Get(), leaveTime) // the last word: that it stops on purpose
+			}
 			return
 		}
 	}

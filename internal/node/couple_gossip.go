@@ -19,6 +19,8 @@ type summary struct {
 	Level   int    `json:"level,omitempty"`   // the newest level of commands that the node applies; 0: it knows of none
 	Version string `json:"version,omitempty"` // for people
 
+	Stopping bool `json:"stopping,omitempty"` // it was asked to: its absence is no failure
+
 	Runs   uint64 `json:"runs,omitempty"`   // the revision that is in force
 	Failed uint64 `json:"failed,omitempty"` // a newer one that could not be put in force
 
@@ -115,6 +117,8 @@ func (n *Node) coupleGossip(ctx context.Context) {
 		view, viewed := n.machine.Views().Watch()
 		verdicts, judged := n.checker.Verdicts().Watch()
 		running, ran := n.running.Watch()
+		leaving, left := n.leaving.Watch()
+		own.Stopping = leaving
 		if b := summarize(own, view.Config, running, verdicts); string(b) != last {
 			last = string(b)
 			n.cluster.SetMeta(b)
@@ -123,6 +127,7 @@ func (n *Node) coupleGossip(ctx context.Context) {
 		case <-viewed:
 		case <-judged:
 		case <-ran:
+		case <-left:
 		case <-ctx.Done():
 			return
 		}

@@ -30,7 +30,7 @@ func (n *Node) couplePlacement(ctx context.Context) {
 		var returns []returning
 		if seen.Connected && !seen.Silent {
 			health := n.health(view, seen, members)
-			wake = past.note(now, health)
+			wake = past.note(now, health, purposes(view, members))
 			if f := past.flapping(now); !maps.Equal(f, n.flapping.Get()) {
 				n.flapping.Set(f)
 			}

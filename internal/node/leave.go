@@ -19,6 +19,7 @@ const (
 // then what is still under way. Connections that this node has stay with it meanwhile.
 func (n *Node) leave(drain time.Duration) {
 	n.log.Info("node leaves", "drain", drain)
+	n.leaving.Set(true)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	moved := n.GiveAway(ctx, drain)

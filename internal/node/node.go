@@ -120,6 +120,7 @@ type Node struct {
 	lacks     watch.Value[netip.Addr]           // the address by which others reach this node, while the host does not have it
 	flapping  watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	returns   watch.Value[[]returning]          // what this node will move back, as long as it leads
+	leaving   watch.Value[bool]                 // this node was asked to stop, and begins to
 	draining  atomic.Bool
 	drains    watch.Value[map[string]int] // connections by VIP, of those that are held or parked; -1: not known
 	own       watch.Value[[]flow]         // connections to VIPs that are older than a moment, sorted

@@ -3,21 +3,23 @@ package node
 import (
 	"time"
 
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/state"
 )
 
 // A node that was lost flapLosses times within flapWindow is flapping: every move of an address to it is likely to be the first half
 // of two. It is damped until the oldest of these losses is that long ago.
 const (
-	flapLosses = 3
+	flapLosses = 3 // that nobody had announced: a node that is stopped, upgraded or drained on purpose is not flapping
 	flapWindow = 10 * time.Minute
 )
 
 // standing is what this node remembers of a node: since when it has been well, and when it was lost of late.
 type standing struct {
-	well   bool
-	since  time.Time             // well: since when
-	losses [flapLosses]time.Time // the newest first
+	well    bool
+	since   time.Time                 // well: since when
+	counted bool                      // not well: that is the first of losses
+	losses  [flapLosses + 1]time.Time // the newest first; one more than are looked at, since the newest may be taken back
 }
 
 // calm is when the node is no longer flapping; zero or past: it is not.
@@ -28,17 +30,44 @@ func (s standing) calm() time.Time {
 	return time.Time{}
 }
 
-// next returns s after a look at the node at now.
-func (s standing) next(now time.Time, well bool) standing {
+// next returns s after a look at the node at now. A loss counts unless the node is out of service, or stops on purpose; that it does may
+// be heard after it is gone.
+func (s standing) next(now time.Time, well bool, p purpose) standing {
 	switch {
 	case well && !s.well:
-		s.since = now
-	case !well && s.well:
+		s.since, s.counted = now, false
+	case !well && s.well && p == unplanned:
 		copy(s.losses[1:], s.losses[:])
-		s.losses[0] = now
+		s.losses[0], s.counted = now, true
+	case !well && s.counted && p == stopping:
+		copy(s.losses[:], s.losses[1:])
+		s.losses[flapLosses], s.counted = time.Time{}, false
 	}
 	s.well = well
 	return s
+}
+
+// purpose is what an operator has to do with a node's absence.
+type purpose uint8
+
+const (
+	unplanned purpose = iota
+	drained           // out of service: nobody minds its absence
+	stopping          // its agent was asked to stop, as it says itself
+)
+
+// purposes are those of all nodes of which one is known.
+func purposes(v *state.View, members []cluster.Member) map[string]purpose {
+	ps := map[string]purpose{}
+	for name := range v.Drained {
+		ps[name] = drained
+	}
+	for _, m := range members {
+		if readSummary(m.Meta).Stopping {
+			ps[m.Name] = stopping
+		}
+	}
+	return ps
 }
 
 // standings are those of all nodes that were ever seen, by name. Every node keeps its own, so that a new leader starts with more than
@@ -47,9 +76,9 @@ type standings map[string]standing
 
 // note takes in what is known at now and adds what it remembers to it. A node that health does not mention is left as it was. again
 // is when a node's flapping ends, zero: there is none.
-func (s standings) note(now time.Time, health map[string]state.NodeHealth) (again time.Time) {
+func (s standings) note(now time.Time, health map[string]state.NodeHealth, why map[string]purpose) (again time.Time) {
 	for name, h := range health {
-		n := s[name].next(now, h.Alive && h.Fit)
+		n := s[name].next(now, h.Alive && h.Fit, why[name])
 		s[name] = n
 		if n.well {
 			h.Well = now.Sub(n.since)

@@ -1,11 +1,13 @@
 package node
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/healthcheck"
 	"github.com/skeinlb/skein/state"
@@ -39,7 +41,7 @@ func TestANodeThatIsLostAgainAndAgainIsFlappingUntilItHasBeenCalm(t *testing.T) 
 	} {
 		now := start.Add(parse(t, step.at))
 		health := map[string]state.NodeHealth{"lb1": {Alive: true, Fit: step.fit}}
-		again := s.note(now, health)
+		again := s.note(now, health, nil)
 		var want time.Time
 		if step.again != "" {
 			want = start.Add(parse(t, step.again))
@@ -50,6 +52,69 @@ func TestANodeThatIsLostAgainAndAgainIsFlappingUntilItHasBeenCalm(t *testing.T) 
 		if _, flapping := s.flapping(now)["lb1"]; flapping != step.flapping {
 			t.Errorf("at %s: reported as flapping: %v", step.at, flapping)
 		}
+	}
+}
+
+// Who is drained, or says that it stops, is not lost, be that heard before or after it is gone. A crash between two restarts counts as
+// ever, and so does one of a node that is drained afterwards.
+func TestAPlannedStopIsNoLoss(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := standings{}
+	for _, step := range []struct {
+		at       string
+		fit      bool
+		why      purpose
+		losses   int
+		flapping bool
+	}{
+		{"0s", true, unplanned, 0, false},
+		{"10s", false, stopping, 0, false}, // a restart
+		{"20s", true, unplanned, 0, false},
+		{"30s", false, unplanned, 1, false}, // another one; its heartbeats are faster than its gossip
+		{"31s", false, stopping, 0, false},
+		{"32s", false, stopping, 0, false},
+		{"33s", false, unplanned, 0, false}, // nothing is heard of it by now
+		{"40s", true, unplanned, 0, false},
+		{"50s", false, unplanned, 1, false}, // a crash
+		{"51s", false, drained, 1, false},   // which an operator looks into
+		{"60s", true, drained, 1, false},
+		{"61s", false, drained, 1, false},
+		{"70s", true, unplanned, 1, false},
+		{"80s", false, unplanned, 2, false},
+		{"90s", true, unplanned, 2, false},
+		{"100s", false, unplanned, 3, true},
+		{"110s", true, unplanned, 3, true},
+		{"120s", true, stopping, 3, true},
+		{"121s", false, stopping, 3, true}, // the three stand
+		{"130s", true, unplanned, 3, true},
+		{"140s", false, unplanned, 4, true},
+		{"141s", false, stopping, 3, true}, // taken back, and the one before them is known again
+		{"650s", true, unplanned, 3, false},
+	} {
+		now := start.Add(parse(t, step.at))
+		health := map[string]state.NodeHealth{"lb1": {Alive: true, Fit: step.fit}}
+		s.note(now, health, map[string]purpose{"lb1": step.why})
+		losses := 0
+		for _, at := range s["lb1"].losses {
+			if !at.IsZero() {
+				losses++
+			}
+		}
+		if losses != step.losses || health["lb1"].Flapping != step.flapping {
+			t.Errorf("at %s: %d losses, flapping %v; want %d, %v", step.at, losses, health["lb1"].Flapping, step.losses, step.flapping)
+		}
+	}
+}
+
+// A node says in its gossip that it stops; that another one is drained stands in the log.
+func TestWhoStopsOnPurposeSaysSo(t *testing.T) {
+	stops := summarize(summary{Stopping: true}, nil, api.Running{}, nil)
+	runs := summarize(summary{}, nil, api.Running{}, nil)
+	got := purposes(&state.View{Drained: map[string]state.Drained{"lb3": {}, "lb4": {}}}, []cluster.Member{
+		{Name: "lb1", Meta: runs}, {Name: "lb2", Meta: stops}, {Name: "lb3"}, {Name: "lb4", Meta: stops}, {Name: "lb5", Meta: []byte("?")},
+	})
+	if want := (map[string]purpose{"lb2": stopping, "lb3": drained, "lb4": stopping}); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
