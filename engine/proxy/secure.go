@@ -25,6 +25,10 @@ type secure struct {
 // sealedSize is room for a scratch and a head in records: 22 bytes each, 16 KiB at a time, and an alert.
 const sealedSize = largeBuffer + 16<<10
 
+// maxUnread bounds what is kept for a client who goes on asking for changes of keys without reading that they were made: more than can be
+// kept of a response.
+const maxUnread = 2 * sealedSize
+
 // handshake begins the TLS of a client that has just been accepted. Its descriptor is the handshake's until that is over; c waits.
 func (c *client) handshake(t *tlsterm.Terminator, fd int) {
 	w, serial := c.w, c.serial
@@ -86,8 +90,13 @@ func (s *secure) recv(c *conn, b []byte) (int, ioState) {
 	s.Ready(c.ended)
 	n, st := s.Read(b)
 	c.readable = !s.Waiting()
-	if len(s.w.sealed) > 0 && s.w.transmit(c, s.w.take(), false) == ioError { // an answer to a change of keys, or an alert
-		return n, ioError
+	if len(s.w.sealed) > 0 { // an answer to a change of keys, or an alert
+		if s.w.transmit(c, s.w.take(), false) == ioError {
+			return n, ioError
+		}
+		if len(c.pend) > maxUnread { // nobody reads these answers, and there is no end to them
+			st = tlsterm.Broken
+		}
 	}
 	switch st {
 	case tlsterm.Again:
