@@ -85,8 +85,13 @@ func (c *client) run() {
 			return
 		}
 		c.sendBody()
-		if s := c.x.srv; s != nil && c.state == clientBusy && s.state == serverBody && !c.full {
-			s.readBody()
+		if s := c.x.srv; s != nil && c.state == clientBusy {
+			switch {
+			case s.state == serverWaiting && (s.more || s.readable):
+				s.readHead()
+			case s.state == serverBody && !c.full:
+				s.readBody()
+			}
 		}
 		c.settle()
 	case clientStream:

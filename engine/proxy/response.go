@@ -12,7 +12,11 @@ const headRead = 16 << 10
 func (s *server) readHead() {
 	c, w := s.c, s.w
 	x := &c.x
-	for s.state == serverWaiting && s.c == c {
+	for turn := 0; s.state == serverWaiting && s.c == c; turn++ {
+		if turn == fairTurns { // there is no end to interim responses
+			w.again(c)
+			return
+		}
 		b := w.in[:headRead]
 		if len(s.in) > headRead/2 || !c.plain() { // there will be no splicing
 			b = w.in
