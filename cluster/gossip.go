@@ -328,9 +328,9 @@ func (t *gossipTransport) DialTimeout(addr string, timeout time.Duration) (net.C
 	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
 }
 
-// DialAddressTimeout dials the node by its name, which memberlist knows of everybody it calls.
+// DialAddressTimeout dials the node by its name, which memberlist knows of everybody it calls. A node that stops waits for none that is down.
 func (t *gossipTransport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(t.c.links.ctx, timeout)
 	defer cancel()
 	return t.c.dial(ctx, a.Name, ALPNGossip)
 }
