@@ -233,10 +233,11 @@ const demoPicture = `      client                     the address moves between 
    web1  web2  web3
 `
 
-// demoConfig is the configuration; the weight of the first server is what the reloads change.
+// demoConfig is the configuration; the weight of the first server is what the reloads change. The address prefers the nodes in their order:
+// who takes it over does not hang on who wins the election.
 func demoConfig(servers []*lab.WebServer, weight int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vip \"public\" {\n  address = \"%v/24\"\n}\n\nfrontend \"shop\" {\n  vip     = \"public\"\n  http    = 80\n  backend = \"shop\"\n}\n\n", demoVIP)
+	fmt.Fprintf(&b, "vip \"public\" {\n  address = \"%v/24\"\n  prefer  = [\"lb1\", \"lb2\", \"lb3\"]\n}\n\nfrontend \"shop\" {\n  vip     = \"public\"\n  http    = 80\n  backend = \"shop\"\n}\n\n", demoVIP)
 	b.WriteString("backend \"shop\" {\n  balance = \"least_conn\"\n  check \"http\" {\n    path     = \"/healthz\"\n    interval = \"500ms\"\n    timeout  = \"400ms\"\n  }\n")
 	for i, s := range servers {
 		w := 1

@@ -25,11 +25,24 @@ func (d *demo) shell(ctx context.Context) error {
 	}
 	wctx, cancel := context.WithTimeoutCause(ctx, demoStep, fmt.Errorf("it took longer than %v", demoStep))
 	defer cancel()
-	status, err := d.fleet.WaitStatus(wctx, "everything to run", func(s *api.Status) bool {
-		return s.Verdict == api.OK && len(s.VIPs) == 1 && s.VIPs[0].Holder != ""
-	})
+	runs := func(s *api.Status) bool {
+		return s.Verdict == api.OK && len(s.VIPs) == 1 && s.VIPs[0].Holder != "" && len(s.VIPs[0].Draining) == 0
+	}
+	status, err := d.fleet.WaitStatus(wctx, "everything to run", runs)
 	if err != nil {
 		return err
+	}
+	// Whoever was ready first has the address. The story begins with the first node, every time.
+	if first := d.fleet.Nodes()[0]; status.VIPs[0].Holder != first.Name {
+		if _, err := first.Skein(wctx, "vip", "move", status.VIPs[0].Name, first.Name, "--drain", "1s"); err != nil {
+			return err
+		}
+		status, err = d.fleet.WaitStatus(wctx, first.Name+" to hold the address", func(s *api.Status) bool {
+			return runs(s) && s.VIPs[0].Holder == first.Name
+		})
+		if err != nil {
+			return err
+		}
 	}
 	// Ask a node that does not hold the address, so that the holder can be killed and the questions go on.
 	asked := d.fleet.Nodes()[0]

@@ -20,8 +20,10 @@ var masks = []struct {
 	{regexp.MustCompile(`index \d+`), "index N"},
 	{regexp.MustCompile(`epoch \d+\.\d+`), "epoch N"},
 	{regexp.MustCompile(`lb\d runs it`), "NODE runs it"}, // in the order in which they do
-	{regexp.MustCompile(`(?m)^web\d$`), "SERVER"},        // whose turn it is
-	{regexp.MustCompile(`[ \t]+`), " "},                  // columns are as wide as what was masked
+	{regexp.MustCompile(`leader lb\d`), "leader NODE"},   // who won the election
+	{regexp.MustCompile(`balancer +(leader|voter)\b`), "balancer VOTER"},
+	{regexp.MustCompile(`(?m)^web\d$`), "SERVER"}, // whose turn it is
+	{regexp.MustCompile(`[ \t]+`), " "},           // columns are as wide as what was masked
 }
 
 // demoMasks come on top for `skein demo`: no two performances have the same numbers, nor need the same nodes hold the address.

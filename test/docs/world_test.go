@@ -120,8 +120,9 @@ func (w *world) rest() string {
 	return out.String()
 }
 
-// question matches commands that change nothing: they are asked again until the answer is the one shown, as a person would.
-var question = regexp.MustCompile(`^(skein (status|vip (list|explain)|node list|backend list|server list|show)|curl) `)
+// question matches commands that change nothing, at least not a second time: they are asked again until the answer is the one shown, as a
+// person would.
+var question = regexp.MustCompile(`^(skein (status|plan|vip (list|explain)|node list|backend list|server (list|drain|enable|disable|weight)|show)|curl) `)
 
 // step runs a step of a page.
 func (w *world) step(s *step) error {
