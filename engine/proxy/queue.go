@@ -73,7 +73,7 @@ func (w *Worker) enqueue(c *client, s *plan.Server) {
 	q.n++
 	w.waiting.Add(1)
 	c.enterQueue(q.n - 1)
-	w.loop.SetTimer(&c.timer, w.loop.Now()+int64(b.Queue.Timeout))
+	w.loop.SetTimer(&c.timer, w.loop.Now()+int64(b.Queue.Timeout)-x.rec.queued) // who lost a place to another loop has waited already
 	// Ask the others for a connection that they do not need. From here on whoever frees one sees that somebody waits; a place
 	// that was freed just before is looked for at the end of this iteration.
 	w.ask(s)
