@@ -32,6 +32,7 @@ type Backend struct {
 	hash    *HashKey // nil: the balance is no hash
 	seeds   []uint64 // of the servers' hashes
 	counted bool     // Room.Entered is kept
+	age     uint64   // plans before this one with the same Room
 	roster  atomic.Pointer[roster]
 	pickers [MaxLoops]*picker
 	budget  [MaxLoops]Budget

@@ -93,7 +93,7 @@ func compileBackend(c *config.Backend, live map[identity]*Live, old *Backend) (*
 		counted:     c.MaxRequests > 0 || c.HashBound > 0,
 	}
 	if old != nil {
-		b.Room, b.Stats = old.Room, old.Stats
+		b.Room, b.Stats, b.age = old.Room, old.Stats, old.age+1
 	}
 	if b.hash != nil && len(c.Servers) > balance.MaxTable {
 		return nil, fmt.Errorf("%d servers: a hash can have %d", len(c.Servers), balance.MaxTable)

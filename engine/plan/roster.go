@@ -19,7 +19,8 @@ type Room struct {
 
 	mu sync.Mutex
 	// mu guards what Refresh writes, and the control plane's part of the servers' Live.
-	opened bool // Refresh has been called
+	opened bool   // Refresh has been called
+	newest uint64 // age of the backend that was refreshed last
 }
 
 // roster is who takes new clients: health, admin states, weights, slow starts and panic come to one slice of numbers. It is made
@@ -128,6 +129,10 @@ func (b *Backend) Refresh(now int64) (next int64) {
 	room := b.Room
 	room.mu.Lock()
 	defer room.mu.Unlock()
+	if b.age < room.newest { // who still has the former plan in hand must not tell the room what that one thinks
+		return 0
+	}
+	room.newest = b.age
 	soonest := func(at int64) {
 		if next == 0 || at < next {
 			next = at

@@ -209,3 +209,17 @@ func TestSlowStartOfAServerThatIsNew(t *testing.T) {
 		t.Errorf("shares with s4 new: %s", got)
 	}
 }
+
+func TestALateRefreshOfTheFormerPlanChangesNothing(t *testing.T) {
+	// The former plan ignores health when too few are well, the one in force does not. Somebody who has the former one in hand is late.
+	const text = "backend \"b\" {\n%s\nserver \"s\" {\n address = \"192.0.2.1:80\"\n}\n}\n"
+	former := compile(t, fmt.Sprintf(text, "minimum_healthy = 0.5"), nil)
+	b, late := compile(t, fmt.Sprintf(text, ""), former).Backends[0], former.Backends[0]
+	late.Refresh(1)
+	b.Servers[0].Usable.Store(false)
+	b.Refresh(2)
+	late.Refresh(3)
+	if b.Room.Panic.Load() || b.Servers[0].TakesNew() {
+		t.Errorf("panic = %v, a server that is down takes clients = %v", b.Room.Panic.Load(), b.Servers[0].TakesNew())
+	}
+}
