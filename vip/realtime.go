@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
+	"unsafe" // unsafe: a system call that the runtime is not told of takes addresses
 
 	"golang.org/x/sys/unix"
 )
