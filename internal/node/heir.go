@@ -39,6 +39,9 @@ type heir struct {
 // ownImage starts the binary that runs here, whatever lies at its path by now.
 const ownImage = "/proc/self/exe"
 
+// errDone is the status of a process that ended as it should: it was stopped, or has been followed itself.
+var errDone = errors.New("exit status 0")
+
 // errSuccessor is what went wrong with a process that was to follow.
 var errSuccessor = errors.New("the new agent does not take over")
 
@@ -65,7 +68,7 @@ func startHeir(ctx context.Context, binary string, argv []string) (*heir, error)
 	h := &heir{pid: cmd.Process.Pid, conn: ours, proc: cmd.Process, ended: make(chan struct{})}
 	go func() { // ends with the process, which may be after us
 		if h.status = cmd.Wait(); h.status == nil {
-			h.status = errors.New("exit status 0")
+			h.status = errDone
 		}
 		close(h.ended)
 	}()
@@ -286,7 +289,8 @@ func (n *Node) handOn(ctx context.Context, h *heir, end func()) (*heir, error) {
 	return own, nil
 }
 
-// retire serves what is established here until it has ended, h.drain is over, or ctx has ended and drain is over too.
+// retire serves what is established here until it has ended, h.drain is over, or ctx has ended and drain is over too. When h fails meanwhile,
+// this is over at once: its end is reported to its parent, which is this process, and whoever is to start another learns of it by our end.
 func (n *Node) retire(ctx context.Context, h *heir, drain time.Duration) {
 	if n.engine == nil {
 		h.conn.Close()
@@ -301,6 +305,16 @@ func (n *Node) retire(ctx context.Context, h *heir, drain time.Duration) {
 	done := make(chan struct{})
 	defer close(done)
 	late.Go(func() { n.tellLate(h, done) })
+	late.Go(func() {
+		select {
+		case <-h.ended:
+			if h.status != errDone {
+				n.log.Error("the agent that followed this one has failed; this one ends too, for another to be started", "pid", h.pid, "why", h.status)
+				cancel()
+			}
+		case <-done:
+		}
+	})
 	if e, ok := n.engine.(socketed); ok {
 		if err := e.Retire(most); err != nil {
 			n.log.Info("what is left is closed", "why", err)
