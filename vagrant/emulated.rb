@@ -4,6 +4,7 @@ def emulated(config)
   dir = ENV.fetch("SKEIN_EMULATED")
   config.vm.boot_timeout = 1200
   config.vm.graceful_halt_timeout = 120
+  config.ssh.connect_timeout = 120 # on a machine that does more than this, sshd takes half a minute to say its version
   config.vm.provider "libvirt" do |p|
     p.driver       = "qemu"
     p.cpu_mode     = "custom"

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 )
@@ -103,14 +104,14 @@ func run(only, results string) error {
 			bad = append(bad, s.name)
 			fmt.Printf("%-16s FAILED: %s\n", "", r.Problem)
 		}
+		if results != "" { // at once: who interrupts this keeps what has been played
+			if err := keep(results, rows); err != nil {
+				return errors.Join(err, at.leave(l))
+			}
+		}
 	}
 	left := at.leave(l)
 	fmt.Print("\n", tabulate(rows))
-	if results != "" {
-		if err := keep(results, rows); err != nil {
-			return err
-		}
-	}
 	if len(bad) > 0 {
 		return errors.Join(fmt.Errorf("%d of %d scenarios failed: %s", len(bad), len(rows), strings.Join(bad, ", ")), left)
 	}
@@ -196,10 +197,8 @@ func open() (*world, error) {
 	}
 	extra := "\nHost *\n  ControlMaster auto\n  ControlPersist 1h\n  ControlPath " + dir + "/%n\n  ServerAliveInterval 5\n"
 	err = os.WriteFile(l.config(), append(out, extra...), 0o600)
-	for _, m := range machines {
-		if err == nil {
-			_, err = l.ssh(m, "true")
-		}
+	if err == nil {
+		err = l.login()
 	}
 	if err == nil {
 		l.version, err = l.ssh("lb1", "skein version | head -1")
@@ -212,6 +211,17 @@ func open() (*world, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// login logs in to all machines at once.
+func (l *world) login() error {
+	errs := make([]error, len(machines))
+	var wg sync.WaitGroup
+	for i, m := range machines {
+		wg.Go(func() { _, errs[i] = l.ssh(m, "true") })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // close logs out of the machines.
