@@ -15,6 +15,7 @@ import (
 
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/internal/lab"
 )
 
 // rig is an engine with a configuration, for one test. In the text of a configuration, :PORT stands for the port that it listens
@@ -27,15 +28,13 @@ type rig struct {
 	once sync.Once
 }
 
-// freePort returns a port on which nobody listens at the moment.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := lab.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func parse(t *testing.T, text string) *config.Config {

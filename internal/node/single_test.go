@@ -15,17 +15,16 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/internal/lab"
 )
 
-// freePort returns a port of the loopback on which nothing listens now.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	port, err := lab.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func get(t *testing.T, url string) string {

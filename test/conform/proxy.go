@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skeinlb/skein/internal/lab"
 )
 
 // Proxy is a program under test.
@@ -137,7 +139,7 @@ func Start(p Proxy) (*Running, error) {
 		r.Stop()
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := lab.FreePort()
 	if err != nil {
 		r.Stop()
 		return nil, err
@@ -215,15 +217,6 @@ func writeCertificate(path string) error {
 	}
 	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})...)
 	return os.WriteFile(path, text, 0o600)
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // startOnOneCPU starts cmd with one CPU to run on, which it inherits from the thread that starts it.

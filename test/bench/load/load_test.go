@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/skeinlb/skein/internal/lab"
 )
 
 // Origin and load want a process for themselves; this test binary is one when it is told so.
@@ -41,12 +43,10 @@ func TestMain(m *testing.M) {
 
 // freePort is one that nobody has now; the origin prints it.
 func freePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := lab.FreePort()
 	if err != nil {
 		log.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	fmt.Println(port)
 	return port
 }
