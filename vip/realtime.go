@@ -76,8 +76,8 @@ func lockMemory() error {
 }
 
 // waiting is how the loop waits. With a processor to spare the runtime does not hear of it: told of each wait, it takes the loop's place from it
-// and gives it back some hundred times a second, and its monitor, woken by that, looks fifty times at intervals of 20 us before it calms down. That was more
-// than half of what an idle guard cost (three nodes, profile fast: 5.0 to 6.9 % of a slow virtual processor and 1,800 to 2,400 switches of threads a
+// and gives it back some hundred times a second, and its monitor, woken by that, looks fifty times at intervals of 20 us before it calms down. That was
+// half of what an idle guard cost (three nodes, profile fast: 5.0 to 6.9 % of a slow virtual processor and 1,800 to 2,400 switches of threads a
 // second; without, 2.5 to 3.5 % and 600 to 700). The price: whoever stops the world does it by a signal, which ends the wait. Alone on one processor the
 // runtime must hear of it, or nothing else of the process would run.
 func waiting() func(fds []unix.PollFd, timeout *unix.Timespec) (int, error) {
