@@ -31,6 +31,7 @@ import (
 
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/engine/plan"
+	"github.com/skeinlb/skein/internal/race"
 )
 
 // chain makes a self-signed certificate for these names.
@@ -660,7 +661,7 @@ func TestServingHTTPSAllocatesLittle(t *testing.T) {
 	t.Logf("%d requests, %d allocations", requests, n)
 	// crypto/tls allocates 24 bytes each time that it reads from its network: a record's head and body in one go, on both sides
 	// of this test.
-	if n > 2*requests+requests/20 && !underRace {
+	if n > 2*requests+requests/20 && !race.Enabled {
 		t.Errorf("%d requests made %d allocations", requests, n)
 	}
 }
