@@ -569,3 +569,50 @@ func TestAClientThatHasEndedItsDirectionIsStillAnswered(t *testing.T) {
 		}
 	}
 }
+
+// Long bodies whose every chunk has an extension, in both directions: a signature, as there are such. Its bytes are thrown away, and the
+// data makes up for them. A body of signatures with hardly any data is a different matter.
+func TestLongBodiesMayHaveAnExtensionPerChunk(t *testing.T) {
+	signed := func(n, size int) string {
+		return strings.Repeat(fmt.Sprintf("%x;chunk-signature=%064x\r\n%s\r\n", size, 1, strings.Repeat("x", size)), n) + "0\r\n\r\n"
+	}
+	long, empty := signed(10_000, 256), signed(10_000, 1)
+	addr := serve(t, func(c net.Conn) {
+		br := bufio.NewReader(c)
+		for {
+			q, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			body := long
+			if q.URL.Path == "/empty" {
+				body = empty
+			}
+			n, err := io.Copy(io.Discard, q.Body)
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nGot: %d\r\n\r\n%s", n, body)
+		}
+	})
+	r := start(t, engine.Options{}, func(port int) string { return httpFrontend(port, "", addr) })
+	upload := func(path, body string) (resp *http.Response, got int64, err error) {
+		c := r.dial()
+		go fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%s", path, body)
+		if resp, err = http.ReadResponse(bufio.NewReader(c), nil); err == nil {
+			got, err = io.Copy(io.Discard, resp.Body)
+		}
+		return resp, got, err
+	}
+	const size = 10_000 * 256
+	resp, n, err := upload("/long", long)
+	if err != nil || resp.StatusCode != 200 || resp.Header.Get("Got") != fmt.Sprint(size) || n != size {
+		t.Errorf("a long body: %+v, %d bytes back, %v; want %d each way", resp, n, err, size)
+	}
+	if resp, _, err := upload("/long", empty); err != nil || resp.StatusCode != 400 {
+		t.Errorf("a body of extensions: %+v, %v; want 400", resp, err)
+	}
+	if resp, n, err := upload("/empty", "0\r\n\r\n"); err == nil {
+		t.Errorf("an answer of extensions: %+v, %d bytes; want it cut off", resp, n)
+	}
+}

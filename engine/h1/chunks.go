@@ -11,13 +11,19 @@ type Chunks struct {
 	state    chunkState
 	digits   uint8
 	size     int64 // of the chunk at hand; in data: what is missing of it
-	overhead int   // bytes of extensions and trailers so far
+	overhead int64 // bytes of extensions and trailers that no data has made up for; 0 <= overhead <= maxChunkOverhead
 }
 
-// Bounds of the size of a chunk, and of what is read and thrown away in one body.
+// Bounds of the size of a chunk, and of what is read and thrown away beyond what the data makes up for.
+//
+// A body may be long, and each of its chunks may have an extension, a signature say; who sends a byte of data with a kilobyte of extensions
+// has something else in mind. So data pays for extensions, at the rate of Go's net/http (internal/chunked.go, CVE-2023-39326), and nothing
+// is saved up for later. Framing is not counted here, and no allowance for it is made. (HAProxy wants the head of a chunk to fit its buffer,
+// nginx knows no bound, and neither looks at more than one chunk.)
 const (
 	maxChunkDigits   = 15
 	maxChunkOverhead = 16 << 10
+	overheadPerData  = 2 // bytes that a byte of data makes up for
 )
 
 type chunkState uint8
@@ -95,6 +101,7 @@ func (c *Chunks) step(b byte) Error {
 			return BareCR
 		}
 		c.digits = 0
+		c.overhead = max(0, c.overhead-overheadPerData*c.size) // announced, and nothing else is taken before it has come
 		if c.state = inData; c.size == 0 {
 			c.state = atTrailer
 		}

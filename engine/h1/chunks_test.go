@@ -48,7 +48,8 @@ var chunkCases = []struct{ sentence, in, want string }{
 	{"everywhere", "0|A: b\rc||", "bare_cr"},
 	{"what follows the body is not touched", "1|x|0||GET /", "1|x|0||"},
 	{"extensions are bounded", "5;" + strings.Repeat("a", maxChunkOverhead) + "|hello|0||", "chunk_overhead"},
-	{"over all chunks", strings.Repeat("1;"+strings.Repeat("a", 60)+"|x|", 300) + "0||", "chunk_overhead"},
+	{"over all chunks, if their data is less", strings.Repeat("1;"+strings.Repeat("a", 60)+"|x|", 300) + "0||", "chunk_overhead"},
+	{"and saves nothing up", "400|" + strings.Repeat("x", 1024) + "|1;" + strings.Repeat("a", maxChunkOverhead) + "|x|0||", "chunk_overhead"},
 	{"trailers are bounded", "0|A: " + strings.Repeat("a", maxChunkOverhead) + "||", "chunk_overhead"},
 }
 
@@ -96,6 +97,34 @@ func TestRawChunksAreTheirData(t *testing.T) {
 		k := Chunks{Raw: true}
 		if got, n := copyChunks(&k, in, step); got != "hello world" || n != len(in)-len("rest") {
 			t.Errorf("in pieces of %d: %q after %d bytes", step, got, n)
+		}
+	}
+}
+
+// A body that is long has many chunks, each of which may have an extension: a signature here. What the data does not make up for is
+// bounded all the same.
+func TestDataMakesUpForExtensions(t *testing.T) {
+	signed := func(n, size int) []byte {
+		chunk := fmt.Sprintf("%x;chunk-signature=%s|%s|", size, strings.Repeat("5", 64), strings.Repeat("x", size))
+		return []byte(lines(strings.Repeat(chunk, n) + "0;chunk-signature=" + strings.Repeat("5", 64) + "||"))
+	}
+	for _, c := range []struct {
+		n, size int
+		refused bool
+	}{
+		{10_000, 1024, false},
+		{10_000, 41, false}, // makes up for 82, and 81 are counted: the extension, its CR, and not its semicolon
+		{10_000, 39, true},
+		{10_000, 1, true},
+		{200, 1, false},
+	} {
+		for _, step := range []int{1000, 1 << 30} {
+			var k Chunks
+			got, used := copyChunks(&k, signed(c.n, c.size), step)
+			if refused := got == ChunkOverhead.String(); refused != c.refused || !refused && k.Data != int64(c.n*c.size) {
+				t.Errorf("%d chunks of %d, in pieces of %d: refused %v after %d bytes, data %d; want refused %v",
+					c.n, c.size, step, refused, used, k.Data, c.refused)
+			}
 		}
 	}
 }
