@@ -136,6 +136,10 @@ type PeerReport struct {
 	AgeMs int64  `json:"age_ms"`
 	RTTUs int64  `json:"rtt_us"`
 
+	// Over the one port, tried every 5 s: on it depend elections and whatever is agreed on. Nil: not tried yet, or one of the two has no vote.
+	Reached    *bool  `json:"reached,omitempty"`
+	ReachError string `json:"reach_error,omitempty"` // why not
+
 	Connections int `json:"connections"` // that it has told of; they are woken when it dies
 
 	Links []LinkReport `json:"links,omitempty"` // the ways for heartbeats, when there are several

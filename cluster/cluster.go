@@ -60,6 +60,8 @@ type Options struct {
 	// Grants says whether a node's guard would grant addresses now. A node becomes a voter only then: each voter raises the number of
 	// grants that a holder needs. nil: always.
 	Grants func(node string) bool
+	// Heard says whether another node's agent is known to run, by better means than the one port. nil: always.
+	Heard func(node string) bool
 	// Behind says which member holds back the level of the cluster, and what to do about it, for whoever needs a higher one. nil: not
 	// known.
 	Behind func(level int) string
@@ -137,6 +139,7 @@ type Cluster struct {
 	members    watch.Value[[]Member]
 	voterSet   watch.Value[VoterSet]
 	outdated   watch.Value[error]
+	reaches    watch.Value[map[string]Reach]
 	meta       watch.Value[[]byte]
 	links      links
 	nudge      chan struct{} // something that members shows has changed
@@ -185,6 +188,9 @@ func Open(opt Options) (*Cluster, error) {
 	}
 	if opt.Grants == nil {
 		opt.Grants = func(string) bool { return true }
+	}
+	if opt.Heard == nil {
+		opt.Heard = func(string) bool { return true }
 	}
 	if opt.Behind == nil {
 		opt.Behind = func(int) string { return "" }

@@ -249,25 +249,3 @@ func (c *Cluster) voter(name string) bool {
 	}
 	return false
 }
-
-// keepWarm keeps a connection to every other voter ready for a vote.
-func (c *Cluster) keepWarm(ctx context.Context) {
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if !c.voter(c.name) {
-			continue
-		}
-		for _, s := range c.voters() {
-			if string(s.ID) != c.name && ctx.Err() == nil {
-				// A peer that is down is none of this loop's business.
-				_ = c.transport.warm(s.ID, raft.ServerID(c.name))
-			}
-		}
-	}
-}

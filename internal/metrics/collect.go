@@ -211,6 +211,9 @@ func (s sink) node(r api.NodeReport) {
 	for _, p := range r.Peers {
 		s.flag("skein_peer_alive", p.Alive, p.Name)
 		s.flag("skein_peer_fit", p.Fit, p.Name)
+		if p.Reached != nil {
+			s.flag("skein_peer_reached", *p.Reached, p.Name)
+		}
 		s.gauge("skein_peer_round_trip_seconds", float64(p.RTTUs)/1e6, p.Name)
 	}
 	for _, severity := range []api.Severity{api.Warning, api.Critical} {

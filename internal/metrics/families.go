@@ -135,6 +135,7 @@ func families() []family {
 	add(gauge, "vip_lease_seconds", "How long this node may hold it without a renewal.", "vip")
 	add(gauge, "peer_alive", "1 while the guard of that node is heard.", "peer")
 	add(gauge, "peer_fit", "1 while that node may hold addresses.", "peer")
+	add(gauge, "peer_reached", "1 while that node is reached over TCP too, tried every 5 seconds; absent while one of the two has no vote.", "peer")
 	add(gauge, "peer_round_trip_seconds", "Time for a heartbeat there and back.", "peer")
 	add(gauge, "alarms", "Alarms that this node raises; `skein status` shows them.", "severity")
 

@@ -150,6 +150,13 @@ func (n *Node) grants(name string) bool {
 	return !s.Connected || known && p.Alive && !p.Silent
 }
 
+// heard reports whether the agent of another node runs, as far as our guard has heard.
+func (n *Node) heard(name string) bool {
+	s := n.guard.State().Get()
+	p, known := s.Peers[name]
+	return !s.Connected || known && p.Alive && p.AgentAlive
+}
+
 // explain says why this node holds the VIP or does not.
 func (n *Node) explain(name string) []string {
 	s := n.guard.State().Get()

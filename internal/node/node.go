@@ -150,7 +150,7 @@ func Open(o Options) (*Node, error) {
 	var err error
 	n.cluster, err = cluster.Open(cluster.Options{
 		Dir: clusterDir(o.Config), Advertise: advertise(o.Config), Heartbeat: o.Config.Heartbeat, Role: roleOf(o.Config.Role), Machine: n.machine,
-		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed, Grants: n.grants, Behind: n.behind, Disk: o.Disk,
+		Views: n.machine.Views(), Network: o.Network, Log: o.Log.With("part", "cluster"), Confirmed: n.confirmed, Grants: n.grants, Heard: n.heard, Behind: n.behind, Disk: o.Disk,
 	})
 	if err != nil {
 		return nil, err

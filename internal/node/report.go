@@ -64,10 +64,17 @@ func (n *Node) report() api.NodeReport {
 		}
 		r.VIPs = append(r.VIPs, held)
 	}
+	reaches := n.cluster.Reaches().Get()
 	for name, p := range guard.Peers {
-		r.Peers = append(r.Peers, api.PeerReport{
+		said := api.PeerReport{
 			Name: name, Alive: p.Alive, Fit: p.Fit, AgeMs: p.Age.Milliseconds(), Connections: n.peerFlows.count(name), RTTUs: p.RTT.Microseconds(), Links: reportLinks(p.Links),
-		})
+		}
+		if way, tried := reaches[name]; tried {
+			if said.Reached = &way.OK; !way.OK {
+				said.ReachError = way.Err.Error()
+			}
+		}
+		r.Peers = append(r.Peers, said)
 	}
 	for _, name := range slices.Sorted(maps.Keys(guard.Unable)) {
 		r.Guard.Unable = append(r.Guard.Unable, api.UnableVIP{Name: name, Why: guard.Unable[name]})
@@ -215,6 +222,7 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 			"no other node reaches this one: %v (advertise) is not an address of this host", a)
 	}
 	as = append(as, n.linkAlarms(guard)...)
+	as = append(as, n.reachAlarms(time.Now(), n.cluster.Reaches().Get())...)
 	for _, name := range slices.Sorted(maps.Keys(guard.Routers)) {
 		r := guard.Routers[name]
 		if _, here := guard.Held[name]; !here || r.State == "active" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/vip"
 )
@@ -25,6 +26,28 @@ func reportLinks(links []vip.PeerLink) []api.LinkReport {
 		rs = append(rs, api.LinkReport{Address: l.Addr, Up: l.Up, AgeMs: age, RTTUs: l.RTT.Microseconds()})
 	}
 	return rs
+}
+
+// reachPatience is for how long another voter may be heard but not reached before that is worth an alarm: an agent that has just started
+// has said so before it listens.
+const reachPatience = 3 * time.Second
+
+// reachAlarms are about voters that are heard and with which nothing can be agreed on. While a third node connects the two, nothing else
+// shows it; without that one they could do nothing.
+func (n *Node) reachAlarms(now time.Time, reaches map[string]cluster.Reach) []api.Alarm {
+	var as []api.Alarm
+	for _, name := range slices.Sorted(maps.Keys(reaches)) {
+		way := reaches[name]
+		if way.OK || way.Since.IsZero() || now.Sub(way.Since) < reachPatience {
+			continue
+		}
+		as = append(as, api.Alarm{
+			Severity: api.Warning, Node: n.conf.Name,
+			What: fmt.Sprintf("%s is heard, but has not been reached over TCP for %v: %v", name, now.Sub(way.Since).Round(time.Second), way.Err),
+			Hint: fmt.Sprintf("open the port of advertise (%d/tcp) between %s and %s in both directions: these two could not take over without a third node", advertise(n.conf).Port(), n.conf.Name, name),
+		})
+	}
+	return as
 }
 
 // linkAlarms are what is wrong with this node's ways to the others and to the clients, while it is heard all the same.

@@ -322,7 +322,7 @@ func (n *Node) LogTail(lines int) string {
 }
 
 // WaitWhole waits until every node is a member in good standing and could take an address over: it hears its leader, has applied what
-// any of them knows to be committed, runs the newest configuration, and it and its peers find it fit.
+// any of them knows to be committed, runs the newest configuration, it and its peers find it fit, and they reach it.
 func (f *Fleet) WaitWhole(ctx context.Context) (*api.Status, error) {
 	return f.WaitStatus(ctx, "all nodes to be back and fit", func(s *api.Status) bool {
 		if !Whole(s, len(f.Nodes())) {
@@ -333,8 +333,9 @@ func (f *Fleet) WaitWhole(ctx context.Context) (*api.Status, error) {
 			carries[n.Name] = n.Role != "witness"
 		}
 		return !slices.ContainsFunc(s.Nodes, func(n api.NodeStatus) bool {
-			return carries[n.Name] && !n.Report.Guard.Fit || slices.ContainsFunc(n.Report.Peers, func(p api.PeerReport) bool {
-				return !p.Alive || carries[p.Name] && !p.Fit
+			r := n.Report
+			return carries[n.Name] && !r.Guard.Fit || len(r.Peers) != len(s.Nodes)-1 || slices.ContainsFunc(r.Peers, func(p api.PeerReport) bool {
+				return !p.Alive || carries[p.Name] && !p.Fit || p.Reached != nil && !*p.Reached
 			})
 		})
 	})

@@ -186,6 +186,9 @@ func playAll(ctx context.Context, o options, m maker, doc *document) error {
 		played++
 		eta := time.Since(begin) / time.Duration(played) * time.Duration(left-1)
 		fmt.Printf("%-17s %-12s %s; %d to go, %v\n", m.name, next.key, first.run, left-1, eta.Round(time.Second))
+		if first.Never {
+			fmt.Printf("%s\n%s\n", first.timeline, v.logs())
+		}
 		doc.add(m.name, next.key, first.run)
 		if back != nil {
 			fmt.Printf("%-17s %-12s %s\n", m.name, next.back, back.run)

@@ -214,7 +214,7 @@ func (c *cluster) unmove(context.Context, *lab.Host) error { return nil }
 func (c *cluster) logs() string {
 	var b strings.Builder
 	for _, n := range c.Nodes() {
-		fmt.Fprintf(&b, "--- the end of %s's log\n%s\n", n.Name, n.LogTail(30))
+		fmt.Fprintf(&b, "--- the end of %s's log\n%s\n", n.Name, n.LogTail(120))
 	}
 	return b.String()
 }
