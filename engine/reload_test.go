@@ -185,7 +185,7 @@ func TestWhatWaitsInTheQueueOfARemovedListenerIsServed(t *testing.T) {
 	}
 	r := &rig{t: t, e: e, addr: fmt.Sprintf("127.0.0.1:%d", port)}
 	var waiting []net.Conn
-	for range 10 {
+	for range 300 {
 		c := r.dial()
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		waiting = append(waiting, c)
@@ -278,5 +278,51 @@ func TestProgressIsStampedWhileNothingHappens(t *testing.T) {
 	for i, s := range stamps {
 		before := s.Load()
 		waitFor(t, fmt.Sprintf("loop %d to stamp its progress", i), func() bool { return s.Load() > before+3 })
+	}
+}
+
+// flood is a sticky table that is asked for every request, on the loop; once it is open each request makes the next one.
+type flood struct {
+	addr string
+	open atomic.Bool
+	made atomic.Int64
+}
+
+// floodMost ends a flood that nobody else ends.
+const floodMost = 20_000
+
+func (f *flood) Learn(uint64, [16]byte, uint64, time.Duration) {}
+
+func (f *flood) Lookup(uint64, [16]byte) (uint64, bool) {
+	if f.open.Load() && f.made.Add(1) <= floodMost {
+		f.ask()
+	}
+	return 0, false
+}
+
+// ask sends a request and leaves.
+func (f *flood) ask() {
+	if c, err := net.Dial("tcp", f.addr); err == nil {
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		c.Close()
+	}
+}
+
+// As many connections come to a listener as it can take. It goes away all the same, when it has taken those that were waiting.
+func TestAFloodDoesNotKeepAListener(t *testing.T) {
+	f := &flood{}
+	r := start(t, engine.Options{Sticky: f}, func(port int) string {
+		return httpFrontend(port, "sticky \"table\" {\n key = client\n ttl = \"1m\"\n}", dead(t))
+	})
+	f.addr = r.addr
+	r.e.SetUsable("b", "s1", false) // whoever comes is turned away at once
+	f.open.Store(true)
+	f.ask()
+	waitFor(t, "the flood to begin", func() bool { return f.made.Load() > 10 })
+	if err := r.e.Apply(parse(t, "")); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.made.Load(); n >= floodMost {
+		t.Errorf("the listener went away when the flood was over")
 	}
 }

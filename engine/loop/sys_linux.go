@@ -275,8 +275,23 @@ func Unacked(fd int) int {
 // Acked returns how many bytes the peer has acknowledged since the connection began; ok is false where the kernel does not say.
 func Acked(fd int) (n uint64, ok bool) {
 	var info unix.TCPInfo
-	size := uint32(unsafe.Sizeof(info))
-	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	return info.Bytes_acked, e == 0 && uintptr(size) >= unsafe.Offsetof(info.Bytes_acked)+8
+	size := tcpInfo(fd, &info)
+	return info.Bytes_acked, size >= unsafe.Offsetof(info.Bytes_acked)+8
+}
+
+// Queued returns how many connections wait in the queue of a listener.
+func Queued(fd int) int {
+	var info unix.TCPInfo
+	tcpInfo(fd, &info)
+	return int(info.Unacked) // of a listener: sk_ack_backlog
+}
+
+// tcpInfo asks what the kernel knows of a socket, and returns how much of info it has filled in.
+func tcpInfo(fd int, info *unix.TCPInfo) uintptr {
+	size := uint32(unsafe.Sizeof(*info))
+	if _, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(info)), uintptr(unsafe.Pointer(&size)), 0); e != 0 {
+		return 0
+	}
+	return uintptr(size)
 }

@@ -24,8 +24,8 @@ func (w *Worker) Drain() {
 // closeAll closes everything.
 func (w *Worker) closeAll() {
 	w.draining = true
-	for l := range w.sockets {
-		w.Unlisten(l)
+	for _, s := range w.sockets { // what waits in their queues has sent nothing to a server yet, and shall not begin to
+		s.close()
 	}
 	for c := w.clients; c != nil; c = w.clients {
 		if c.x.rec.open {

@@ -66,15 +66,22 @@ func (w *Worker) Listen(l *Listener, fd int) error {
 	return nil
 }
 
-// Unlisten ends accepting on l, after taking what waits in its queue: to close the socket would reset that.
+// Unlisten ends accepting on l, after taking what waits in its queue: to close the socket would reset that. Of what comes meanwhile it takes
+// a batch: more would be a flood, which could go on for ever.
 func (w *Worker) Unlisten(l *Listener) {
 	s := w.sockets[l]
 	if s == nil {
 		return
 	}
-	delete(w.sockets, l)
-	for s.accept() {
+	for n := loop.Queued(s.fd) + acceptBatch; n > 0 && s.accept(); n-- {
 	}
+	s.close()
+}
+
+// close ends accepting at once.
+func (s *socket) close() {
+	w := s.w
+	delete(w.sockets, s.listener)
 	w.unpause(s)
 	w.loop.Pause(s.fd) // not Forget: the socket may live on in another process, and then to close it here takes it from no poller
 	loop.Close(s.fd)
