@@ -193,11 +193,11 @@ func (q *asker) gateway(fam byte) (gateway netip.Addr, err error) {
 	return gateway, err
 }
 
-// generation counts what was committed to nftables in this network namespace; 0: the kernel does not say.
-func (q *asker) generation() (n uint32) {
+// generation counts what was committed to nftables in this network namespace. An error says that there is no nftables for us.
+func (q *asker) generation() (n uint32, err error) {
 	q.begin(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
 	q.out = append(q.out, unix.AF_UNSPEC, 0, 0, 0) // struct nfgenmsg
-	err := q.ask(func(typ uint16, b []byte) {
+	err = q.ask(func(typ uint16, b []byte) {
 		if typ != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN || len(b) < 4 {
 			return
 		}
@@ -207,8 +207,5 @@ func (q *asker) generation() (n uint32) {
 			}
 		})
 	})
-	if err != nil {
-		return 0
-	}
-	return n
+	return n, err
 }

@@ -131,7 +131,12 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 		}
 		return false
 	}))
-	if err := inNS(n[2].ns, func() error { g := newGate(); defer g.close(); return g.open() }); err != nil {
+	if err := inNS(n[2].ns, func() error {
+		g := newGate()
+		g.left = true
+		defer g.close()
+		return g.open()
+	}); err != nil {
 		t.Fatal(err)
 	} // closing a gate removes the table, as `nft flush ruleset` would
 	start = time.Now()

@@ -44,6 +44,7 @@ type gate struct {
 	vips []netip.Addr
 	devs []gateDev
 	up   bool
+	left bool   // the table may be there, also while it is not up: then it has to be opened all the same
 	why  string // that it is not up
 
 	egress bool   // the out chains are there
@@ -112,16 +113,19 @@ func (g *gate) String() string {
 func (g *gate) install(vips []netip.Addr, devs []gateDev, held []netip.Addr, d time.Duration) error {
 	g.egress = true
 	err := g.build(vips, devs, held, d)
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnanswered) {
 		g.egress = false // before Linux 5.16 there is no such hook; the ingress half is the one that matters
 		err = g.build(vips, devs, held, d)
 	}
 	if err == nil {
 		err = g.prove()
 	}
-	if err != nil {
-		g.remove()
-		g.why = err.Error()
+	switch {
+	case errors.Is(err, errUnanswered):
+		g.up, g.why = false, err.Error() // left as it is, and opened; the next try makes it anew
+		return err
+	case err != nil:
+		g.remove(err.Error())
 		return err
 	}
 	g.vips, g.devs, g.up, g.why = slices.Clone(vips), slices.Clone(devs), true, ""
@@ -143,9 +147,9 @@ func (g *gate) open() error {
 		g.ask, _ = openAsker(unix.NETLINK_NETFILTER) // without it all is looked at every time
 	}
 	if g.conn == nil {
-		c, err := nftables.New(nftables.AsLasting())
+		c, err := openRules(time.Duration(askMost))
 		if err != nil {
-			return fmt.Errorf("nftables: %w", err)
+			return err
 		}
 		g.conn = c
 	}
@@ -155,6 +159,11 @@ func (g *gate) open() error {
 func (g *gate) build(vips []netip.Addr, devs []gateDev, held []netip.Addr, d time.Duration) error {
 	if err := g.open(); err != nil {
 		return err
+	}
+	if g.ask != nil {
+		if _, err := g.ask.generation(); err != nil { // before a batch, of which a kernel without nftables answers only one message
+			return errNoRules(err)
+		}
 	}
 	c := g.conn
 	c.AddTable(g.table) // so that there is one to delete: add, delete and make anew are one transaction
@@ -186,12 +195,18 @@ func (g *gate) build(vips []netip.Addr, devs []gateDev, held []netip.Addr, d tim
 		g.shut(out, &fams[1], isND(ndAdvertise), netPart(ndTarget-ndHead, 16))
 		g.shut(out, &fams[1], isND(ndSolicit), netPart(8, 16))
 	}
-	if err := c.Flush(); err != nil {
-		g.conn.CloseLasting()
-		g.conn = nil
-		return fmt.Errorf("nftables (the kernel's netdev family and CAP_NET_ADMIN are needed): %w", err)
+	err := commit(c)
+	if err == nil || errors.Is(err, errUnanswered) {
+		g.left = true
+	}
+	if err != nil {
+		return errNoRules(err)
 	}
 	return nil
+}
+
+func errNoRules(err error) error {
+	return fmt.Errorf("nftables (the kernel's netdev family and CAP_NET_ADMIN are needed): %w", err)
 }
 
 func elements(addrs []netip.Addr, d time.Duration) []nftables.SetElement {
@@ -295,7 +310,7 @@ func (g *gate) prove() error {
 // tick lets questions for a be answered for d, which is one of gates. The caller has just seen that the lease lasts that long.
 func (g *gate) tick(a netip.Addr, d int64) error {
 	class := slices.Index(gates[:], d)
-	if class < 0 {
+	if class < 0 || !g.left {
 		return nil
 	}
 	size := gateSize
@@ -319,7 +334,7 @@ func (g *gate) tick(a netip.Addr, d int64) error {
 func (g *gate) intact() bool {
 	var now uint32
 	if g.ask != nil {
-		now = g.ask.generation() // before the look: what is committed meanwhile is looked at the next time
+		now, _ = g.ask.generation() // before the look: what is committed meanwhile is looked at the next time
 	}
 	if now != 0 && now == g.whole {
 		return true
@@ -399,20 +414,22 @@ func (g *gate) changed() bool {
 	return g.up
 }
 
-// remove takes the table away.
-func (g *gate) remove() {
-	g.up = false
-	if g.conn != nil {
-		g.conn.AddTable(g.table)
-		g.conn.DelTable(g.table)
-		g.conn.Flush()
+// remove takes the table away, because of why. Where that can't be done it goes on being opened, until somebody tries again.
+func (g *gate) remove(why string) {
+	g.up, g.why = false, why
+	if g.conn == nil {
+		return
+	}
+	g.conn.AddTable(g.table)
+	g.conn.DelTable(g.table)
+	if err := commit(g.conn); err == nil {
+		g.left = false
 	}
 }
 
 func (g *gate) close() {
-	g.remove()
-	if g.conn != nil {
-		g.conn.CloseLasting()
+	if g.left {
+		g.remove("the guard ends")
 	}
 	g.ask.close()
 	for _, fd := range [...]int{g.fd, g.newsFd} {

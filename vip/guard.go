@@ -385,7 +385,7 @@ func (g *guard) act() {
 
 // openGate lets the kernel answer for VIP i for one gate more, if the lease lasts that long and a VRRP group lets us.
 func (g *guard) openGate(i int) {
-	if !g.gate.up || !g.routed(i) {
+	if !g.routed(i) {
 		return
 	}
 	for _, p := range g.m.vips[i].prefixes {

@@ -387,7 +387,14 @@ func (g *guard) gateDevs() bool {
 // installGate makes the gate's rules fit the VIPs, if they do not.
 func (g *guard) installGate() {
 	vips, devs := g.gateNeeds()
-	if g.m.witness || len(vips) == 0 || (g.gate.up && slices.Equal(vips, g.gate.vips) && slices.Equal(devs, g.gate.devs) && g.gate.intact()) {
+	if g.m.witness || len(vips) == 0 {
+		if g.gate.left { // what is no VIP any more may be anybody's
+			g.gate.remove("there is nothing to answer for")
+			g.dirty = true
+		}
+		return
+	}
+	if g.gate.up && slices.Equal(vips, g.gate.vips) && slices.Equal(devs, g.gate.devs) && g.gate.intact() {
 		return
 	}
 	var held []netip.Addr

@@ -88,6 +88,7 @@ const (
 	ownLife   = 25 * time.Hour  // longer than any drain: the rules go before that
 	ownClosed = 5 * time.Second // after the last packet of a connection that the client has closed; half of one may go on for long
 	ownBatch  = 1000            // elements per message
+	handMost  = 5 * time.Second // for one commit or question; a kernel that does not answer must not stop moves for ever
 )
 
 // OpenHandover returns a Handover that hands nothing on, after removing what a former life has left. An error says that established
@@ -98,9 +99,9 @@ func OpenHandover() (*Handover, error) {
 	if h.diag, err = openDiag(); err != nil {
 		return nil, err
 	}
-	if h.conn, err = nftables.New(nftables.AsLasting()); err != nil {
+	if h.conn, err = openRules(handMost); err != nil {
 		h.diag.close()
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, err
 	}
 	// All but the links' chains is there from now on: what the kernel lacks is known before a move, and a move needs little to be ready.
 	if err = h.build(); err != nil {
@@ -115,7 +116,6 @@ func (h *Handover) Close() {
 	h.conn.AddTable(h.table) // so that there is one to delete
 	h.conn.DelTable(h.table)
 	h.flush()
-	h.conn.CloseLasting()
 	h.diag.close()
 }
 
@@ -319,7 +319,7 @@ func (h *Handover) idle() error {
 }
 
 func (h *Handover) flush() error {
-	if err := h.conn.Flush(); err != nil {
+	if err := commit(h.conn); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil

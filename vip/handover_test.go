@@ -39,6 +39,11 @@ type ringHost struct {
 	flows *Flows
 }
 
+func (h *ringHost) intact() (ok bool) {
+	inNS(h.ns, func() error { ok = h.hand.Intact(); return nil })
+	return ok
+}
+
 const ringPort = 8080
 
 func newRing(t *testing.T, n int) *ring {
@@ -119,7 +124,7 @@ func (r *ring) addHost(i int) {
 		h.flows, err = OpenFlows()
 		return err
 	}))
-	r.t.Cleanup(h.hand.Close)
+	r.t.Cleanup(func() { inNS(h.ns, func() error { h.hand.Close(); return nil }) })
 	r.t.Cleanup(h.flows.Close)
 	r.hosts = append(r.hosts, h)
 }
@@ -321,11 +326,14 @@ func TestConnectionsStayWithWhoeverEstablishedThem(t *testing.T) {
 	// The rules go when nothing is handed on any more, and what was established since they came stays.
 	r.hands(false, a)
 	r.alive("without rules", ofA, again)
-	if !a.hand.Intact() {
+	if !a.intact() {
 		t.Error("rules that were taken away on purpose count as lost")
 	}
-	chains, err := a.hand.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
-	r.must(err)
+	var chains []*nftables.Chain
+	r.must(inNS(a.ns, func() (err error) {
+		chains, err = a.hand.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+		return err
+	}))
 	for _, c := range chains {
 		if c.Hooknum != nil {
 			t.Errorf("the chain %s still sees packets", c.Name)
@@ -346,12 +354,12 @@ func TestRulesThatWereFlushedAreMadeAgain(t *testing.T) {
 	r.holds(b, a)
 	ofB := r.connect(2, b)
 	b.hand.conn.FlushRuleset()
-	r.must(b.hand.conn.Flush())
-	if b.hand.Intact() {
+	r.must(inNS(b.ns, b.hand.conn.Flush))
+	if b.intact() {
 		t.Fatal("rules that are gone count as there")
 	}
 	r.must(inNS(b.ns, b.hand.Again))
-	if !b.hand.Intact() {
+	if !b.intact() {
 		t.Error("the rules are not there again")
 	}
 	r.alive("after a flush", ofA, ofB)

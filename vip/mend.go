@@ -71,8 +71,8 @@ func (g *guard) checkGate() {
 	}
 	if err := g.links.loopbackUp(); err != nil {
 		g.log.Error("the ARP gate can't be opened any more; going on without it", "err", err)
-		g.gate.remove()
-		g.gate.why, g.gateAt, g.dirty = err.Error(), g.now()+checkEvery, true
+		g.gate.remove(err.Error())
+		g.gateAt, g.dirty = g.now()+checkEvery, true
 		return
 	}
 	if !g.gate.intact() {

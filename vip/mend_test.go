@@ -146,6 +146,19 @@ func TestWhatOthersTakeAwayIsMended(t *testing.T) {
 		answers("over its new interface")
 		whole("over its new interface")
 	})
+	t.Run("no VIP is configured any more", func(t *testing.T) {
+		l.vips, l.holder = nil, ""
+		for _, nd := range n {
+			nd.tell(order{Setup: l.setup(nd.i)})
+		}
+		l.until("the gate is gone, and with it what it drops: the address may be anybody's", func() (gone bool) {
+			h.nft(t, func(c *nftables.Conn) {
+				tables, err := c.ListTablesOfFamily(nftables.TableFamilyNetdev)
+				gone = err == nil && len(tables) == 0
+			})
+			return gone
+		})
+	})
 }
 
 func hostNet(a netip.Addr) *net.IPNet {

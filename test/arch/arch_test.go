@@ -51,6 +51,7 @@ var owners = map[string][]string{
 	"github.com/vishvananda/netns":        {"vip", "internal/lab", "test/lab"},
 	"github.com/mdlayher/arp":             {"vip", "internal/lab"},
 	"github.com/google/nftables":          {"vip", "internal/lab"},
+	"github.com/mdlayher/netlink":         {"vip"},
 	"github.com/hashicorp/hcl/v2":         {"config"},
 	"github.com/spf13/cobra":              {"cmd/skein"},
 	"github.com/anishathalye/porcupine":   {"test/sim"},
