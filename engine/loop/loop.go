@@ -31,6 +31,9 @@ type Options struct {
 	// After, when set, is called at the end of every iteration. It returns whether there is more to do at once: the loop then
 	// looks for events without sleeping.
 	After func() (more bool)
+	// End, when set, is called once the loop has been stopped and handles no events any more. What is in the mailbox by then is called
+	// after it.
+	End func()
 }
 
 // Handler is told what happened to a descriptor. It may be told of more than happened, never of less.
@@ -41,6 +44,7 @@ type Loop struct {
 	// Immutable.
 	progress *atomic.Uint64
 	after    func() bool
+	end      func()
 	wakefd   int
 	base     time.Time
 
@@ -87,9 +91,12 @@ type Load struct {
 
 // New returns a loop that does not run yet.
 func New(o Options) (*Loop, error) {
-	l := &Loop{progress: o.Progress, after: o.After, base: time.Now()}
+	l := &Loop{progress: o.Progress, after: o.After, end: o.End, base: time.Now()}
 	if l.after == nil {
 		l.after = func() bool { return false }
+	}
+	if l.end == nil {
+		l.end = func() {}
 	}
 	if err := l.poll.open(); err != nil {
 		return nil, fmt.Errorf("open an event poller: %w", err)
@@ -132,6 +139,7 @@ func (l *Loop) Run() {
 		l.wheel.advance(l.now)
 		l.more = l.after()
 	}
+	l.end()
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()

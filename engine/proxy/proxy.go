@@ -124,7 +124,7 @@ func New(id int, shared *Shared, progress *atomic.Uint64) (*Worker, error) {
 	}
 	w.lines.ring = log.Ring(id)
 	w.lines.timer.Owner = logFlusher{w}
-	w.loop, err = loop.New(loop.Options{Progress: progress, After: w.after})
+	w.loop, err = loop.New(loop.Options{Progress: progress, After: w.after, End: w.end})
 	if err == nil {
 		w.clock = int64(time.Since(shared.Start)) - w.loop.Now()
 	}
@@ -135,10 +135,12 @@ func New(id int, shared *Shared, progress *atomic.Uint64) (*Worker, error) {
 func (w *Worker) Run() { w.loop.Run() }
 
 // Stop ends Run. Any goroutine may call it; what is still open is closed before Run returns.
-func (w *Worker) Stop() {
-	if !w.loop.Post(func() { w.closeAll(); w.lines.ring.Flush(); w.loop.Stop() }) {
-		w.loop.Stop()
-	}
+func (w *Worker) Stop() { w.loop.Stop() }
+
+// end closes everything, on the loop, once that has been stopped.
+func (w *Worker) end() {
+	w.closeAll()
+	w.lines.ring.Flush()
 }
 
 // Post has f run on the worker's loop; see loop.Loop.Post. Any goroutine may call it.
