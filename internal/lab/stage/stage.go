@@ -34,6 +34,7 @@ type Stage struct {
 	Watch   *lab.ARPWatch
 	Fresh   *lab.Load // a fresh connection every 5 ms, 250 ms for each request
 	Control *lab.Load // straight to a web server: for how long the machine itself stood still
+	Disk    lab.DiskWatch
 
 	watcher *lab.Host
 	ctx     context.Context
@@ -85,6 +86,12 @@ func New(log *slog.Logger) (_ *Stage, err error) {
 // Open starts the client.
 func (s *Stage) Open() {
 	s.run("the client", func(ctx context.Context) error { return s.Fresh.Run(ctx, s.Client) })
+}
+
+// WatchDisk watches the disk that path is on, with a file of that name.
+func (s *Stage) WatchDisk(path string) {
+	s.Disk.Path = path
+	s.run("the disk's watcher", s.Disk.Run)
 }
 
 // run runs f until Close. What it says of its end is in Err.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/skeinlb/skein/internal/lab"
@@ -98,6 +99,7 @@ func open(ctx context.Context, o options, m maker) (_ *venue, err error) {
 	if v.Stage, err = stage.New(slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
+	v.WatchDisk(filepath.Join(v.dir, "sync"))
 	if v.contender, err = m.make(o, v.Stage, v.dir); err != nil {
 		return nil, err
 	}

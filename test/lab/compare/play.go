@@ -41,6 +41,7 @@ type run struct {
 	NoneMs   float64        `json:"no_holder_ms"`
 	Switches int            `json:"switches"`
 	StallMs  float64        `json:"machine_stood_still_ms"`
+	SyncMs   float64        `json:"slowest_sync_ms,omitempty"` // of the machine's disk: an election waits for five, one after the other
 }
 
 // result is a run with what is not kept.
@@ -150,7 +151,7 @@ func (v *venue) result(ctx context.Context, since time.Time, before string, carg
 	held, record := v.Held(since), &v.Fresh.Record
 	r := result{longestTwo: held.Longest, timeline: v.Timeline(since), run: run{
 		At: since.UTC().Truncate(time.Millisecond), Commit: v.commit, Load: loadavg(), Before: before, After: v.Holder(),
-		TwoMs: ms(held.Two), NoneMs: ms(held.None), Switches: held.Switches, StallMs: ms(v.Stalled(since)),
+		TwoMs: ms(held.Two), NoneMs: ms(held.None), Switches: held.Switches, StallMs: ms(v.Stalled(since)), SyncMs: ms(v.Disk.Slowest(since)),
 	}}
 	for _, s := range record.Spans(since) {
 		if s.To.IsZero() {
@@ -189,7 +190,7 @@ func (r run) String() string {
 	if r.TwoMs > 0 {
 		text += fmt.Sprintf(", two holders %.0f ms", r.TwoMs)
 	}
-	return text + fmt.Sprintf(", none %.0f ms; the machine stood still %.0f ms, load %s", r.NoneMs, r.StallMs, r.Load)
+	return text + fmt.Sprintf(", none %.0f ms; the machine stood still %.0f ms, its disk %.0f ms, load %s", r.NoneMs, r.StallMs, r.SyncMs, r.Load)
 }
 
 func loadavg() string {
