@@ -16,6 +16,7 @@ type NodeHealth struct {
 
 	Well     time.Duration // for how long it has been alive and fit without a break, as far as the leader has seen
 	Flapping bool          // it was lost too often of late: it gets an address only when nobody else can take it
+	Stopping bool          // its agent was asked to stop, and is about to: it keeps what it has until it has given it away, and gets nothing
 	Short    []string      // VIPs behind which it sees fewer healthy servers than their minimum_servers
 	Unable   []string      // VIPs that it cannot hold: their interface is missing or down there
 	Runs     uint64        // the revision that it serves, as it said last; 0: it has not said
@@ -73,9 +74,9 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 			}
 			to = ""
 		}
-		if to == "" {
+		if to == "" && !health[u.holder].Stopping {
 			to, why = u.holder, "its group is held there"
-		} else if to != u.holder {
+		} else if to != "" && to != u.holder {
 			held[u.holder]--
 			held[to]++
 		}
@@ -151,7 +152,7 @@ func units(v *View) []*unit {
 func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int, self string) (to, why string, wait time.Duration) {
 	var can []string
 	for _, n := range v.Nodes {
-		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit && !u.unable(h) && !isDrained(v, n.Name) {
+		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit && !h.Stopping && !u.unable(h) && !isDrained(v, n.Name) {
 			can = append(can, n.Name)
 		}
 	}

@@ -226,6 +226,8 @@ func (a arguments) health() (map[string]NodeHealth, error) {
 				h.Runs, _ = strconv.ParseUint(n, 10, 64)
 			} else if n, ok := strings.CutPrefix(w, "failed:"); ok {
 				h.Failed, _ = strconv.ParseUint(n, 10, 64)
+			} else if w == "stopping" {
+				h.Stopping = true
 			} else if w == "flapping" {
 				h.Flapping = true
 			} else if d, err := time.ParseDuration(w); err == nil {

@@ -104,7 +104,7 @@ func (n *Node) coupleFitness(ctx context.Context) {
 		running, ran := n.running.Watch()
 		disk, broke := n.cluster.Disk().Watch()
 		_, outdated := n.cluster.Outdated().Watch()
-		n.guard.SetFit(n.fit(running, disk))
+		n.tellFit(running, disk)
 		select {
 		case <-ran:
 		case <-broke:
@@ -113,6 +113,19 @@ func (n *Node) coupleFitness(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// tellFit judges and tells as one step: what was found before the node began to stop must not be told after that.
+func (n *Node) tellFit(running api.Running, disk error) {
+	n.judging.Lock()
+	defer n.judging.Unlock()
+	n.guard.SetFit(n.fit(running, disk))
+}
+
+// letGo has the guard let go of everything, and take nothing any more.
+func (n *Node) letGo() {
+	n.draining.Store(true)
+	n.tellFit(api.Running{}, nil)
 }
 
 func (n *Node) fit(running api.Running, disk error) (ok bool, why string) {

@@ -100,6 +100,7 @@ func (n *Node) health(v *state.View, s vip.State, members []cluster.Member) map[
 			running := n.running.Get()
 			h[m.Name] = state.NodeHealth{
 				Alive: true, Fit: s.Fit, Unable: slices.Sorted(maps.Keys(s.Unable)), Runs: running.Revision, Failed: failed(running),
+				Stopping: n.leaving.Get(),
 			}
 			continue
 		}
@@ -111,7 +112,7 @@ func (n *Node) health(v *state.View, s vip.State, members []cluster.Member) map[
 		if known, ok := h[m.Name]; ok {
 			said := readSummary(m.Meta)
 			if known.Short = said.Short; m.Name != n.conf.Name {
-				known.Runs, known.Failed = said.Runs, said.Failed
+				known.Runs, known.Failed, known.Stopping = said.Runs, said.Failed, said.Stopping && m.Alive
 			}
 			h[m.Name] = known
 		}

@@ -330,7 +330,7 @@ func (n *Node) retire(ctx context.Context, h *heir, drain time.Duration) {
 func (n *Node) abandon(drain time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	n.guard.SetFit(false, "the agent is stopping")
+	n.letGo()
 	n.drainEngine(ctx)
 }
 

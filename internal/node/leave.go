@@ -10,9 +10,10 @@ import (
 
 // Times of an orderly stop, within the time to drain that the operator gives.
 const (
-	giveAwayMost = 5 * time.Second       // for the others to take the addresses; a cluster without a quorum cannot
-	giveAwayStep = 20 * time.Millisecond // between looks at how it goes
-	politeMost   = 5 * time.Second       // for idle connections to be used once more, and be told to close
+	giveAwayMost = 5 * time.Second        // for the others to take the addresses; a cluster without a quorum cannot
+	giveAwayStep = 20 * time.Millisecond  // between looks at how it goes
+	politeMost   = 5 * time.Second        // for idle connections to be used once more, and be told to close
+	wordSpreads  = 300 * time.Millisecond // that this node stops: gossip says it every 200 ms
 )
 
 // leave gives everything away in the order in which nothing is lost: the addresses, to nodes that are ready for them, then leadership,
@@ -22,6 +23,9 @@ func (n *Node) leave(drain time.Duration) {
 	n.leaving.Set(true)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
+	if n.wanted() {
+		pause(ctx, min(wordSpreads, drain/4))
+	}
 	moved := n.GiveAway(ctx, drain)
 	if n.cluster.Leadership().Get().Self {
 		if err := n.cluster.Transfer(""); err != nil {
@@ -33,8 +37,7 @@ func (n *Node) leave(drain time.Duration) {
 		// Nobody can take an address over. What is under way is finished while it is still here.
 		n.drainEngine(ctx)
 	}
-	n.draining.Store(true)
-	n.guard.SetFit(false, "the agent is stopping")
+	n.letGo()
 	_, _ = n.guard.State().Wait(ctx, func(s vip.State) bool { return len(s.Held) == 0 || !s.Connected })
 	if finish {
 		return
@@ -60,6 +63,31 @@ func (n *Node) inGroups() bool {
 		held = true
 	}
 	return held
+}
+
+// wanted reports whether something that this node holds would go back to it: it is well until it has let go. Whoever leads has to know
+// before the first address goes that it stops.
+func (n *Node) wanted() bool {
+	view := n.machine.Views().Get()
+	for name, p := range view.Placements {
+		if view.Config == nil || p.Node != n.conf.Name {
+			continue
+		}
+		for _, in := range state.Unit(view, name) {
+			if c := view.Config.VIP(in); c != nil && c.Failback > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 func (n *Node) drainEngine(ctx context.Context) {

@@ -121,9 +121,10 @@ type Node struct {
 	flapping  watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	returns   watch.Value[[]returning]          // what this node will move back, as long as it leads
 	leaving   watch.Value[bool]                 // this node was asked to stop, and begins to
-	draining  atomic.Bool
-	drains    watch.Value[map[string]int] // connections by VIP, of those that are held or parked; -1: not known
-	own       watch.Value[[]flow]         // connections to VIPs that are older than a moment, sorted
+	draining  atomic.Bool                       // it has begun; for good
+	judging   sync.Mutex                        // see tellFit
+	drains    watch.Value[map[string]int]       // connections by VIP, of those that are held or parked; -1: not known
+	own       watch.Value[[]flow]               // connections to VIPs that are older than a moment, sorted
 	peerFlows peerFlows
 	handing   watch.Value[string] // why established connections cannot be kept on a move; empty: they can
 

@@ -41,6 +41,7 @@ type Node struct {
 	engine *engine
 	node   *node.Node // the newest
 	level  int        // of the commands that its version applies; 0: this version's
+	drain  time.Duration
 	admin  netip.AddrPort
 	disk   disk
 
@@ -56,7 +57,7 @@ func (w *World) host(name string, role config.Role) *Node {
 	i := len(w.Nodes) + 1
 	a := netip.AddrFrom4([4]byte{198, 18, 0, byte(i)})
 	n := &Node{
-		w: w, Name: name, addr: netip.AddrPortFrom(a, config.DefaultPort), dir: filepath.Join(w.tb.TempDir(), name), role: role, level: w.level,
+		w: w, Name: name, addr: netip.AddrPortFrom(a, config.DefaultPort), dir: filepath.Join(w.tb.TempDir(), name), role: role, level: w.level, drain: 200 * time.Millisecond,
 		admin: netip.AddrPortFrom(a, 1), links: map[string]*link{},
 	}
 	w.mu.Lock()
@@ -173,10 +174,10 @@ func (n *Node) startAgent() {
 	n.node = nd
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.ended = cancel, make(chan struct{})
-	ended, proc := n.ended, n.proc
+	ended, proc, drain := n.ended, n.proc, n.drain
 	go func() {
 		defer close(ended)
-		if err := nd.Run(ctx, 200*time.Millisecond); err != nil && ctx.Err() == nil && !proc.isDead() {
+		if err := nd.Run(ctx, drain); err != nil && ctx.Err() == nil && !proc.isDead() {
 			n.w.violate("%s: the agent ended: %v", n.Name, err)
 		}
 	}()

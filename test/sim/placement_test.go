@@ -114,3 +114,43 @@ func TestEveryNodeTellsWhenAnAddressGoesBack(t *testing.T) {
 		c.Check()
 	})
 }
+
+// A node that stops gives its address away while it is still fit, and the address prefers it: it has been well for longer than failback
+// says. It goes once, whoever leads, and comes back when the node is well again for so long. The leader used to send it back at
+// once, again and again until the node had stopped.
+func TestAnAddressDoesNotGoBackToANodeThatStops(t *testing.T) {
+	for _, leads := range []bool{true, false} {
+		inBubble(t, 73, 3, func(w *World, c *Clients) {
+			for _, n := range w.Nodes {
+				n.stop()
+				n.drain = 2 * time.Second
+				n.startAgent()
+				w.Settled(20 * time.Second)
+			}
+			w.Run(5 * time.Second) // the last one has handed leadership on when it stopped
+			first := w.Nodes[slices.IndexFunc(w.Nodes, func(n *Node) bool { return (n == w.Leader()) == leads })]
+			text := strings.Replace(edge, `"192.0.2.10/24" }`, "\"192.0.2.10/24\"\n  prefer = \""+first.Name+"\"\n  failback = \"5s\"\n}", 1)
+			text = strings.Replace(text, `vip "public" { `, "vip \"public\" {\n  ", 1)
+			if err := c.Apply(first, text); err != nil {
+				w.Fatalf("apply: %v", err)
+			}
+			c.conf = text
+			w.Until("the preferred node has it", 20*time.Second, func() bool { return w.Holder("public") == first })
+			w.Settled(10 * time.Second)
+			w.Run(10 * time.Second)
+			led, takes := w.Leader() == first, w.Takes("public") // as a rule it is as it was
+			first.stop()
+			w.Settled(10 * time.Second)
+			if n := w.Takes("public") - takes; n != 1 {
+				w.Fatalf("%s stopped (it led: %v), and the address moved %d times; want once", first.Name, led, n)
+			}
+			first.startAgent()
+			w.Settled(20 * time.Second)
+			if w.Holder("public") == first {
+				w.Fatalf("it went back at once")
+			}
+			w.Until("it has gone back", 20*time.Second, func() bool { return w.Holder("public") == first })
+			c.Check()
+		})
+	}
+}
