@@ -139,6 +139,7 @@ func (b *Backend) Refresh(now int64) (next int64) {
 		}
 	}
 	for _, s := range b.Servers {
+		s.Bounded.Store(s.MaxConnections > 0)
 		if until := s.EjectedUntil.Load(); until != 0 {
 			if until <= now || s.Outlier == nil { // or a new configuration does not want it any more
 				s.EjectedUntil.Store(0)

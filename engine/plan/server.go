@@ -54,9 +54,10 @@ type Live struct {
 
 	// Written by Refresh and Eject.
 	Ramp         atomic.Int32 // percent of its weight that it has got to: 100, but for slow starts
+	Bounded      atomic.Bool  // the plan in force has a MaxConnections for it, whatever the plans say that are still in use
 	EjectedUntil atomic.Int64 // by traffic; 0: not
 	Ejections    atomic.Uint64
-	_            [32]byte
+	_            [24]byte
 
 	// Written by all loops.
 	Active  atomic.Int64  // requests and sessions under way: what least_conn compares

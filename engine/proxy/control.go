@@ -38,15 +38,19 @@ func (w *Worker) closeAll() {
 	}
 }
 
-// Forget closes the unused connections to servers that the plan has no more. The others are closed when their exchange ends.
+// Forget closes the unused connections to servers that the plan has no more. The others are closed when their exchange ends, and so are
+// those that requests of former plans make.
 func (w *Worker) Forget(gone []*plan.Server) {
 	for _, s := range gone {
-		if p := w.pools[s.Live]; p != nil {
-			p.gone = true
-			p.closeIdle(maxIdle)
-			if p.count == 0 {
-				delete(w.pools, s.Live)
-			}
+		p := w.pools[s.Live]
+		if p == nil {
+			s.Local[w.id] = &pool{server: s, gone: true} // not among w.pools: there is nothing to be found in it
+			continue
+		}
+		p.gone = true
+		p.closeIdle(maxIdle)
+		if p.count == 0 {
+			delete(w.pools, s.Live)
 		}
 	}
 }

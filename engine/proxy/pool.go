@@ -49,7 +49,7 @@ func (p *pool) wants(w *Worker) bool {
 	if w.draining || len(p.idle) >= maxIdle || p.gone || !p.server.TakesStuck() {
 		return false
 	}
-	return p.server.MaxConnections == 0 || !w.wantedElsewhere()
+	return !p.server.Bounded.Load() || !w.wantedElsewhere()
 }
 
 func (p *pool) put(s *server) {

@@ -106,7 +106,7 @@ func (w *Worker) unqueue(c *client) {
 // freed notes that a place on p's server, or an idle connection to it, has become free. Loops whose clients wait take turns: the
 // one that frees a place would otherwise always be the first to fill it.
 func (w *Worker) freed(p *pool) {
-	if p.server.MaxConnections == 0 {
+	if !p.server.Bounded.Load() {
 		return
 	}
 	q := w.queues[p.server.Backend]
