@@ -317,11 +317,12 @@ func TestASurvivorWithoutADiskTakesNothing(t *testing.T) {
 				if w.Holder(lost) != dead {
 					lost = "inside"
 				}
+				before := w.pair.generation(left)
 				d.harm(left)
 				dead.powerOff()
 				w.Run(2 * time.Second)
-				if h := w.holders(lost); len(h) > 0 || w.pair.generation(left) > 0 {
-					w.Fatalf("%v hold what was taken at a generation that is not on the disk", len(h))
+				if h, now := w.holders(lost), w.pair.generation(left); len(h) > 0 || now > 0 {
+					w.Fatalf("%v hold what was taken; generation %d is on the disk, %d was before the disk went", len(h), now, before)
 				}
 				if p := left.report().Guard.Pair; name == "full" && (p == nil || p.Problem == "") {
 					w.Fatalf("its guard does not say why: %+v", p)
