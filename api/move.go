@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -100,11 +101,11 @@ func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 		if !ok || p.Node == to {
 			continue
 		}
-		res, err := s.propose(r.Context(), state.Move{VIP: each, Node: to, Expect: p.Epoch, Drain: drain, Asked: true})
-		if err != nil {
+		m := MovedVIP{Name: each, From: p.Node, To: to, DrainSeconds: drain.Seconds()}
+		if err := s.place(r.Context(), &m, p.Epoch, drain); err != nil {
 			return err
 		}
-		moved.VIPs = append(moved.VIPs, MovedVIP{Name: each, From: p.Node, To: to, Epoch: res.Epoch.String(), DrainSeconds: drain.Seconds()})
+		moved.VIPs = append(moved.VIPs, m)
 	}
 	s.opts.Log.Info("vip moved", "vip", name, "from", from.Node, "to", to, "drain", drain, "by", s.author(r))
 	ctx, cancel := context.WithTimeout(r.Context(), moveTimeout)
@@ -117,6 +118,25 @@ func (s *Server) postMove(w http.ResponseWriter, r *http.Request) error {
 	}
 	moved.AsOf = s.asOf()
 	return answer(w, moved)
+}
+
+// place has a VIP placed where it is to move from where it was at that epoch.
+func (s *Server) place(ctx context.Context, m *MovedVIP, from state.Epoch, drain time.Duration) error {
+	res, err := s.propose(ctx, state.Move{VIP: m.Name, Node: m.To, Expect: from, Drain: drain, Asked: true})
+	if errors.Is(err, state.ErrStaleEpoch) && s.placed(ctx, m, res.Epoch) {
+		err = nil // the leader has had it follow another of its group
+	}
+	m.Epoch = res.Epoch.String()
+	return err
+}
+
+// placed reports whether the placement of that epoch, which this node may be about to hear of, is where a VIP is to move.
+func (s *Server) placed(ctx context.Context, m *MovedVIP, epoch state.Epoch) bool {
+	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
+	defer cancel()
+	v, _ := s.opts.Views.Wait(ctx, func(v *state.View) bool { return v.Placements[m.Name].Epoch.Compare(epoch) >= 0 })
+	p := v.Placements[m.Name]
+	return p.Epoch == epoch && p.Node == m.To
 }
 
 // moves refuses VIPs that are not this cluster's to move: of a VRRP group whose active router is none of its nodes.

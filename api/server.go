@@ -219,6 +219,8 @@ func refusal(r *state.Refusal) *Error {
 		return errorf(CodeNotFound, "`skein cert list` shows all", "%v", r)
 	case errors.Is(r, state.ErrUnknownVIP):
 		return errorf(CodeNotFound, "`skein vip list` shows all", "%v", r)
+	case errors.Is(r, state.ErrStaleEpoch):
+		return errorf(CodeConflict, "`skein vip list` shows where it is now", "somebody else moved it meanwhile: %v", r)
 	case errors.Is(r, state.ErrInvalid):
 		return errorf(CodeBadRequest, "", "%v", r)
 	case errors.Is(r, state.ErrNotFounded):

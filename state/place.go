@@ -66,6 +66,7 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 	}
 	for _, u := range units {
 		to, why, wait := u.place(v, health, held, self)
+		var drain time.Duration // of a move under way, that the rest follows
 		if wait > 0 {
 			for _, name := range u.vips {
 				if v.Placements[name].Node != to {
@@ -74,15 +75,19 @@ func Placements(v *View, health map[string]NodeHealth, self string) (ds []Decisi
 			}
 			to = ""
 		}
-		if to == "" && !health[u.holder].Stopping {
-			to, why = u.holder, "its group is held there"
+		if to == "" && u.can(v, health, u.holder) {
+			to, why, drain = u.holder, "its group is held there", u.drain
 		} else if to != "" && to != u.holder {
 			held[u.holder]--
 			held[to]++
 		}
 		for _, name := range u.vips {
 			if p := v.Placements[name]; to != "" && p.Node != to {
-				ds = append(ds, Decision{VIP: name, Node: to, Expect: p.Epoch, Drain: drainOf(v, health, p), Why: why})
+				d := Decision{VIP: name, Node: to, Expect: p.Epoch, Drain: drainOf(v, health, p), Why: why}
+				if d.Drain > 0 && drain > 0 {
+					d.Drain = drain
+				}
+				ds = append(ds, d)
 			}
 		}
 	}
@@ -103,14 +108,16 @@ func drainOf(v *View, health map[string]NodeHealth, p Placement) time.Duration {
 
 // unit is what moves together: the VIPs of a group, or one alone.
 type unit struct {
-	vips     []string // by name
-	holder   string   // where most of them are; "": nowhere
+	vips     []string      // by name
+	holder   string        // where its newest placement is; "": nowhere
+	drain    time.Duration // of that placement
 	prefer   []string
 	failback time.Duration
 	asked    bool // an operator has put it there
 }
 
-// units returns the units of v by their first VIP's name.
+// units returns the units of v by their first VIP's name. The VIPs of a group are placed one by one: while the group moves, whoever moves it,
+// the newest placement says where to, however few have followed.
 func units(v *View) []*unit {
 	var us []*unit
 	groups := map[string]*unit{}
@@ -133,16 +140,15 @@ func units(v *View) []*unit {
 		}
 	}
 	for _, u := range us {
-		count := map[string]int{}
+		var newest Placement
 		for _, name := range u.vips {
-			if p, ok := v.Placements[name]; ok {
-				count[p.Node]++
-				u.asked = u.asked || p.Asked
-				if count[p.Node] > count[u.holder] || u.holder == "" {
-					u.holder = p.Node
-				}
+			p := v.Placements[name]
+			u.asked = u.asked || p.Asked
+			if p.Epoch.Compare(newest.Epoch) > 0 {
+				newest = p
 			}
 		}
+		u.holder, u.drain = newest.Node, newest.Drain
 	}
 	return us
 }
@@ -152,7 +158,7 @@ func units(v *View) []*unit {
 func (u *unit) place(v *View, health map[string]NodeHealth, held map[string]int, self string) (to, why string, wait time.Duration) {
 	var can []string
 	for _, n := range v.Nodes {
-		if h := health[n.Name]; n.Role == Balancer && h.Alive && h.Fit && !h.Stopping && !u.unable(h) && !isDrained(v, n.Name) {
+		if u.can(v, health, n.Name) {
 			can = append(can, n.Name)
 		}
 	}
@@ -247,6 +253,13 @@ func Target(v *View, health map[string]NodeHealth, vip string) string {
 		}
 	}
 	return ""
+}
+
+// can reports whether a node can be given u.
+func (u *unit) can(v *View, health map[string]NodeHealth, node string) bool {
+	n, member := v.Node(node)
+	h := health[node]
+	return member && n.Role == Balancer && h.Alive && h.Fit && !h.Stopping && !u.unable(h) && !isDrained(v, node)
 }
 
 // unable reports whether the node of that health cannot hold one of u's VIPs.

@@ -154,3 +154,88 @@ func TestAnAddressDoesNotGoBackToANodeThatStops(t *testing.T) {
 		})
 	}
 }
+
+// Three addresses of a group are moved by an operator, to each node and by way of each: they go together and once each, the operator is told
+// so, and each is served for as long as was asked for. Then their node stops, and the next one loses its power: together again. The leader, who
+// sees them move one by one, used to put the first of them back, or to move the others itself, so that the operator was refused.
+func TestAGroupMovesTogether(t *testing.T) {
+	inBubble(t, 74, 3, func(w *World, c *Clients) {
+		group := []string{"public", "inside", "third"}
+		text := strings.NewReplacer(`"192.0.2.10/24" }`, "\"192.0.2.10/24\"\n  group = \"all\"\n}", `"192.0.2.11/24" }`, "\"192.0.2.11/24\"\n  group = \"all\"\n}\n"+
+			"vip \"third\" {\n  address = \"192.0.2.12/24\"\n  group = \"all\"\n}", `["public", "inside"]`, `["public", "inside", "third"]`,
+			`vip "public" { `, "vip \"public\" {\n  ", `vip "inside" { `, "vip \"inside\" {\n  ").Replace(edge)
+		if err := c.Apply(w.Nodes[0], text); err != nil {
+			w.Fatalf("apply: %v", err)
+		}
+		c.conf = text
+		together := func() *Node {
+			h := w.Holder(group[0])
+			for _, name := range group[1:] {
+				if w.Holder(name) != h {
+					return nil
+				}
+			}
+			return h
+		}
+		w.Until("one node has all", 20*time.Second, func() bool { return together() != nil })
+		w.Settled(10 * time.Second)
+		const drain = 7 * time.Minute
+		for i := range 12 {
+			via, to := w.Nodes[i%3], w.Nodes[(i/3+i)%3]
+			if to == together() {
+				to = w.Nodes[(i/3+i+1)%3]
+			}
+			before := map[string]int{}
+			for _, name := range group {
+				before[name] = w.Takes(name)
+			}
+			m, err := via.move(group[i%3], to.Name, drain)
+			if err != nil {
+				w.Fatalf("move %d, to %s by way of %s: %v", i, to.Name, via.Name, err)
+			}
+			w.Settled(10 * time.Second)
+			if h := together(); h != to || len(m.VIPs) != len(group) {
+				w.Fatalf("move %d, to %s by way of %s: the answer has %d addresses, and they are on %v", i, to.Name, via.Name, len(m.VIPs), h)
+			}
+			for _, name := range group {
+				if n := w.Takes(name) - before[name]; n != 1 {
+					w.Fatalf("move %d, to %s by way of %s: %s moved %d times", i, to.Name, via.Name, name, n)
+				}
+				if p := to.view().Placements[name]; p.Drain != drain {
+					w.Fatalf("move %d, to %s by way of %s: what is established to %s has %v, want %v", i, to.Name, via.Name, name, p.Drain, drain)
+				}
+			}
+		}
+		for _, end := range []func(*Node){(*Node).stop, (*Node).powerOff} {
+			n := together()
+			before := map[string]int{}
+			for _, name := range group {
+				before[name] = w.Takes(name)
+			}
+			end(n)
+			w.Until("another node has all", 10*time.Second, func() bool { h := together(); return h != nil && h != n })
+			w.Settled(10 * time.Second)
+			for _, name := range group {
+				if took := w.Takes(name) - before[name]; took != 1 {
+					w.Fatalf("%s is gone, and %s moved %d times", n.Name, name, took)
+				}
+			}
+			if n.up {
+				n.startAgent()
+			} else {
+				n.boot()
+			}
+			w.Settled(20 * time.Second)
+		}
+		c.Check()
+	})
+}
+
+// move is what an operator types on a node.
+func (n *Node) move(vip, to string, drain time.Duration) (*api.Moved, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c := n.client()
+	defer c.Close()
+	return c.MoveVIP(ctx, vip, api.MoveRequest{Node: to, DrainSeconds: drain.Seconds()})
+}
