@@ -14,7 +14,7 @@ type NodeHealth struct {
 	Alive bool // false only when its death is confirmed, not when it merely has not been heard
 	Fit   bool // it serves traffic
 
-	Well     time.Duration // for how long it has been alive and fit without a break, as far as the leader has seen
+	Well     time.Duration // for how long it has been alive and fit without a break, and nothing below has changed, as far as the leader has seen
 	Flapping bool          // it was lost too often of late: it gets an address only when nobody else can take it
 	Stopping bool          // its agent was asked to stop, and is about to: it keeps what it has until it has given it away, and gets nothing
 	Short    []string      // VIPs behind which it sees fewer healthy servers than their minimum_servers

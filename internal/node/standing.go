@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"github.com/skeinlb/skein/cluster"
@@ -17,9 +18,22 @@ const (
 // standing is what this node remembers of a node: since when it has been well, and when it was lost of late.
 type standing struct {
 	well    bool
-	since   time.Time                 // well: since when
+	trouble trouble
+	since   time.Time                 // well: since when, with the trouble that it has
 	counted bool                      // not well: that is the first of losses
 	losses  [flapLosses + 1]time.Time // the newest first; one more than are looked at, since the newest may be taken back
+}
+
+// trouble is what a node cannot do for single VIPs, or with the newest configuration, while it is alive and fit. It loses VIPs by that, and is
+// given them back by failback: not sooner than after a loss of the node. What lasts, say an interface that is not there, is no obstacle to
+// other VIPs.
+type trouble struct {
+	unable, short []string
+	failed        uint64
+}
+
+func (t trouble) equal(o trouble) bool {
+	return slices.Equal(t.unable, o.unable) && slices.Equal(t.short, o.short) && t.failed == o.failed
 }
 
 // calm is when the node is no longer flapping; zero or past: it is not.
@@ -32,7 +46,10 @@ func (s standing) calm() time.Time {
 
 // next returns s after a look at the node at now. A loss counts unless the node is out of service, or stops on purpose; that it does may
 // be heard after it is gone.
-func (s standing) next(now time.Time, well bool, p purpose) standing {
+func (s standing) next(now time.Time, well bool, with trouble, p purpose) standing {
+	if well && !with.equal(s.trouble) {
+		s.since, s.trouble = now, with
+	}
 	switch {
 	case well && !s.well:
 		s.since, s.counted = now, false
@@ -78,7 +95,7 @@ type standings map[string]standing
 // is when a node's flapping ends, zero: there is none.
 func (s standings) note(now time.Time, health map[string]state.NodeHealth, why map[string]purpose) (again time.Time) {
 	for name, h := range health {
-		n := s[name].next(now, h.Alive && h.Fit, why[name])
+		n := s[name].next(now, h.Alive && h.Fit, trouble{h.Unable, h.Short, h.Failed}, why[name])
 		s[name] = n
 		if n.well {
 			h.Well = now.Sub(n.since)

@@ -55,6 +55,39 @@ func TestANodeThatIsLostAgainAndAgainIsFlappingUntilItHasBeenCalm(t *testing.T) 
 	}
 }
 
+// An interface of a node loses its carrier now and then, or its servers are too few at times. It is alive and fit all the while, and is well only since
+// the last such change: an address with failback must not come back with the carrier. What stays as it is, say an interface that is not there, does
+// not count: other addresses go back.
+func TestTroubleWithAnAddressBreaksTheTimeThatANodeHasBeenWell(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := standings{}
+	for _, step := range []struct {
+		at            string
+		unable, short []string
+		failed        uint64
+		well          string
+	}{
+		{"0s", nil, nil, 0, "0s"},
+		{"1h", nil, nil, 0, "1h"},
+		{"1h1s", []string{"a"}, nil, 0, "0s"},
+		{"1h2s", nil, nil, 0, "0s"}, // its carrier is back
+		{"1h5m2s", nil, nil, 0, "5m"},
+		{"1h6m", []string{"b"}, nil, 0, "0s"},
+		{"2h6m", []string{"b"}, nil, 0, "1h"}, // an interface that stays away is no reason to keep "a" from where it belongs
+		{"2h7m", []string{"b"}, []string{"a"}, 0, "0s"},
+		{"2h8m", []string{"b"}, nil, 0, "0s"},
+		{"2h9m", []string{"b"}, nil, 7, "0s"}, // a configuration that it could not put in force
+		{"2h10m", []string{"b"}, nil, 0, "0s"},
+		{"2h11m", []string{"b"}, nil, 0, "1m"},
+	} {
+		health := map[string]state.NodeHealth{"lb1": {Alive: true, Fit: true, Unable: step.unable, Short: step.short, Failed: step.failed}}
+		s.note(start.Add(parse(t, step.at)), health, nil)
+		if h := health["lb1"]; h.Well != parse(t, step.well) || h.Flapping {
+			t.Errorf("at %s: well for %v, flapping %v; want %s and no flapping", step.at, h.Well, h.Flapping, step.well)
+		}
+	}
+}
+
 // Who is drained, or says that it stops, is not lost, be that heard before or after it is gone. A crash between two restarts counts as
 // ever, and so does one of a node that is drained afterwards.
 func TestAPlannedStopIsNoLoss(t *testing.T) {
