@@ -78,8 +78,20 @@ type World struct {
 	Until    time.Time // when they end
 }
 
-// New starts the named nodes. They end with the test.
+// New starts the named nodes, of which the first founds the cluster and the others join it. They end with the test.
 func New(t testing.TB, names ...string) *Cluster {
+	t.Helper()
+	c := Young(t, names...)
+	key := make([]byte, 32)
+	c.Must(t, state.Found{ClusterID: "c1", Gossip: key, Heartbeat: key, Node: member(c.first, 1), Level: state.Level})
+	for i, name := range names[1:] {
+		c.Must(t, state.PutNode{Node: member(name, i+2), Level: state.Level})
+	}
+	return c
+}
+
+// Young starts the named nodes, which have not heard yet what their cluster is.
+func Young(t testing.TB, names ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{Nodes: map[string]*Node{}, first: names[0]}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -96,12 +108,6 @@ func New(t testing.TB, names ...string) *Cluster {
 			}
 		})
 		wg.Go(func() { n.machine.Views().Each(ctx, n.take) })
-	}
-	key := make([]byte, 32)
-	first := names[0]
-	c.Must(t, state.Found{ClusterID: "c1", Gossip: key, Heartbeat: key, Node: member(first, 1), Level: state.Level})
-	for i, name := range names[1:] {
-		c.Must(t, state.PutNode{Node: member(name, i+2), Level: state.Level})
 	}
 	return c
 }

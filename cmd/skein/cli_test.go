@@ -121,6 +121,9 @@ func (w *world) change(line string) {
 	case "nodes": // NAME...
 		w.cluster, w.first, w.edits = apitest.New(w.t, f[1:]...), f[1], map[string][]func(*api.NodeReport){}
 		synctest.Wait()
+	case "young": // NAME...: they have not heard yet what their cluster is
+		w.cluster, w.first, w.edits = apitest.Young(w.t, f[1:]...), f[1], map[string][]func(*api.NodeReport){}
+		synctest.Wait()
 	case "config": // FILE: applied, and its VIPs placed on the first node
 		if out := w.run("skein apply -o name " + f[1]); !strings.HasSuffix(out, "exit 0\n") {
 			w.t.Fatalf("apply: %s", out)

@@ -192,6 +192,9 @@ func (c *cli) upgradeCluster(ctx context.Context, drain time.Duration, yes bool)
 
 // upgradeOrder returns the nodes that run another binary than lies on their disk, the leader last, or why it is not the time for it.
 func upgradeOrder(s *api.Status) ([]api.NodeStatus, error) {
+	if !s.AsOf.Quorum || len(s.Nodes) == 0 {
+		return nil, failf("`skein status` says why; try again when there is one", "there is no leader: an upgrade could not be seen to have worked")
+	}
 	var todo []api.NodeStatus
 	for _, n := range s.Nodes {
 		switch r := n.Report; {
