@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -235,6 +236,21 @@ func TestGuardsHoldAnIPv6Address(t *testing.T) {
 		}
 		return false
 	})
+
+	// Somebody disables IPv6: the kernel takes the address away and wants no other.
+	disable := func(v string) {
+		t.Helper()
+		if err := inNS(n[2].ns, func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/e2/disable_ipv6", []byte(v), 0) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disable("1")
+	l.until("n2 says why it cannot hold the VIP, of either family", func() bool {
+		s, _ := n[2].get()
+		return strings.HasSuffix(s.Unable["public"], "IPv6 is disabled on e2 (net.ipv6.conf.e2.disable_ipv6)") && len(s.Held) == 0
+	})
+	disable("0")
+	l.until("n2 holds again", func() bool { s, _ := n[2].get(); _, ok := s.Held["public"]; return ok })
 	n[2].tell(order{Close: true})
 	l.until("n2 has left nothing behind", func() bool {
 		addrs, _ := n[2].link.AddrList(n[2].eth, unix.AF_INET6)

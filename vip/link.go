@@ -168,10 +168,14 @@ func newDevice(link netlink.Link) *device {
 
 // put adds an address or prolongs its life.
 func (l *linkLayer) put(d *device, a netip.Addr) error {
-	if err := l.ask.address(d.to.Ifindex, a, validLife); err != nil {
-		return fmt.Errorf("put %v on %s: %w", a, d.name, err)
+	err := l.ask.address(d.to.Ifindex, a, validLife)
+	switch {
+	case err == nil:
+		return nil
+	case a.Is6() && errors.Is(err, unix.EACCES): // rights that are missing are EPERM
+		return fmt.Errorf("put %v on %s: IPv6 is disabled on %[2]s (net.ipv6.conf.%[2]s.disable_ipv6)", a, d.name)
 	}
-	return nil
+	return fmt.Errorf("put %v on %s: %w", a, d.name, err)
 }
 
 // take removes an address. That it was not there is no error.

@@ -133,6 +133,24 @@ func TestWhatOthersTakeAwayIsMended(t *testing.T) {
 		l.until("n0 holds again", held(true))
 		answers("after its interface was down")
 	})
+	t.Run("carrier lost and back", func(t *testing.T) {
+		port, err := netlink.LinkByName("p0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetDown(port); err != nil {
+			t.Fatal(err)
+		}
+		l.until("n0 says that its interface has no carrier", func() bool {
+			s, _ := h.get()
+			return s.Unable["public"] == "interface e0 has no carrier" && len(s.Held) == 0
+		})
+		if err := netlink.LinkSetUp(port); err != nil {
+			t.Fatal(err)
+		}
+		l.until("n0 holds again", held(true))
+		answers("after its carrier was lost")
+	})
 	t.Run("interface deleted and made anew", func(t *testing.T) {
 		if err := h.link.LinkDel(h.eth); err != nil {
 			t.Fatal(err)

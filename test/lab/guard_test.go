@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -176,11 +177,16 @@ func TestSecondHeartbeatLink(t *testing.T) {
 	}
 }
 
-// TestMeddling does to the holder what network managers and firewalls do. Each time the clients are served again, by this node or by
-// another, and never do two nodes answer.
+// TestMeddling does to the holder of an address of either family what network managers and firewalls do. Each time the clients are served again, by
+// this node or by another, both addresses are answered for by one node, and never do two answer for either.
 func TestMeddling(t *testing.T) {
-	s := newStage(t)
+	s := newCluster(t, webOf, echoOf)
+	watch6 := &lab.ARPWatch{Addr: vip6}
+	watcher := s.host("watcher6")
+	s.background("the watcher of IPv6", func(ctx context.Context) error { return watch6.Run(ctx, watcher) })
+	s.trafficOn(strings.Replace(s.config(), fmt.Sprintf(`"%v/24"`, vip), fmt.Sprintf(`["%v/24", "%v/64"]`, vip, vip6), 1))
 	s.whole()
+	own6 := func(n *fleet.Node) error { return n.Host.AddAddr(netip.PrefixFrom(n.Host.Addr6, lab.Subnet6.Bits())) } // which goes with the interface
 	for _, c := range []struct {
 		name  string
 		do    func(*fleet.Node) error
@@ -189,11 +195,18 @@ func TestMeddling(t *testing.T) {
 		says  string
 	}{
 		{"address removed", func(n *fleet.Node) error { return n.Host.DelAddr(netip.PrefixFrom(vip, 32)) }, nil, false, "address removed by somebody else"},
+		{"IPv6 address removed", func(n *fleet.Node) error { return n.Host.DelAddr(netip.PrefixFrom(vip6, 128)) }, nil, false, "address removed by somebody else"},
 		{"nft flush ruleset", func(n *fleet.Node) error { return n.Host.FlushRules() }, nil, false, "rules were removed by somebody else"},
 		{"sysctl reset", func(n *fleet.Node) error { return n.Host.Sysctl("net.ipv4.conf.eth0.arp_ignore", "0") }, nil, false, "sysctl reset by somebody else"},
 		{
 			"interface down", func(n *fleet.Node) error { return n.Host.SetLink(lab.Interface, false) },
-			func(n *fleet.Node) error { return n.Host.SetLink(lab.Interface, true) }, true, "is down",
+			func(n *fleet.Node) error { return errors.Join(n.Host.SetLink(lab.Interface, true), own6(n)) }, true, "is down",
+		},
+		{
+			"IPv6 disabled", func(n *fleet.Node) error { return n.Host.Sysctl("net.ipv6.conf.eth0.disable_ipv6", "1") },
+			func(n *fleet.Node) error {
+				return errors.Join(n.Host.Sysctl("net.ipv6.conf.eth0.disable_ipv6", "0"), own6(n))
+			}, true, "IPv6 is disabled on eth0",
 		},
 	} {
 		n, since := s.holding(), time.Now()
@@ -206,6 +219,7 @@ func TestMeddling(t *testing.T) {
 			return err == nil && strings.Contains(string(b), c.says)
 		})
 		o := s.settled(since)
+		s.until("both addresses are answered for by one node after: "+c.name, func() bool { h := watch6.Holder(s.world); return h != "" && h == s.holder() })
 		if c.undo != nil {
 			s.must(c.undo(n))
 		}
@@ -214,8 +228,10 @@ func TestMeddling(t *testing.T) {
 		if h := s.holder(); !c.moves && h != n.Name {
 			t.Errorf("%s: the address moved from %s to %s", c.name, n.Name, h)
 		}
-		if k, d := s.watch.TwoHolders(since); k > 0 {
-			t.Errorf("%s: two nodes answered for the address in %d samples over %v\n%s", c.name, k, d, timeline(s, since))
+		for _, w := range []*lab.ARPWatch{s.watch, watch6} {
+			if k, d := w.TwoHolders(since); k > 0 {
+				t.Errorf("%s: two nodes answered for %v in %d samples over %v\n%s", c.name, w.Addr, k, d, timeline(s, since))
+			}
 		}
 	}
 }
