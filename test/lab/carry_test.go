@@ -171,7 +171,7 @@ const carried = 50_000_000 // bytes of a download
 
 // TestPlannedMovesCarryEveryKindOfConnection moves addresses while clients hold connections by IPv4 and IPv6, in the clear and with TLS, through addresses
 // with and without a virtual MAC, and download something large over each: once, twice in quick succession, and when the node that
-// holds them is drained. No connection is cut, and every download arrives as it was sent.
+// holds all of them is drained. No connection is cut, and every download arrives as it was sent.
 func TestPlannedMovesCarryEveryKindOfConnection(t *testing.T) {
 	s := newCluster(t, webOf, echoOf)
 	const virtual = "198.18.0.101"
@@ -322,6 +322,11 @@ backend "shop" {
 		settle("two moves of " + name)
 	}
 	from := holder("virtual")
+	if holder("public") != from {
+		move("public", from)
+		s.wait("one node to hold both", func(st *api.Status) bool { return held(st) && holderOf(st, "public") == from })
+		settle("a move to where the other is")
+	}
 	s.skein(s.fleet.Nodes()[0], "node", "drain", from, "--no-wait")
 	s.wait("the drained node to hold nothing", func(st *api.Status) bool {
 		return held(st) && holderOf(st, "public") != from && holderOf(st, "virtual") != from
