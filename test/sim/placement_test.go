@@ -46,6 +46,13 @@ func TestOnlyLossesThatNobodyAskedForMakeANodeFlap(t *testing.T) {
 			again(idle, idle.killAgent)
 		}
 		w.Until("it is flapping", 5*time.Second, func() bool { return slices.Equal(flapping(), []string{idle.Name}) })
+		w.Until("every node's status says so", 5*time.Second, func() bool {
+			return !slices.ContainsFunc(w.Nodes, func(n *Node) bool {
+				return !slices.ContainsFunc(n.status().Alarms, func(a api.Alarm) bool {
+					return strings.HasPrefix(a.What, idle.Name+" was lost 3 times within 10m0s: it gets addresses only when no other node can, until ")
+				})
+			})
+		})
 		c.promises()
 		w.Settled(10 * time.Second) // a node that is just back hears of a commit with the next entries
 		c.Check()
