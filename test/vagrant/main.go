@@ -306,6 +306,11 @@ func (l *world) play(s scenario) (r row) {
 		return fail(err)
 	}
 	r.Before = holder
+	if s.before != nil {
+		if err := s.before(l, holder); err != nil {
+			return fail(err)
+		}
+	}
 	if err := l.probe(s, &r); err != nil {
 		return fail(err)
 	}
@@ -377,6 +382,8 @@ func (r *row) judge(s scenario) string {
 		return fmt.Sprintf("two holders in %d samples, for %.0f ms", r.Seen.TwoHolders, r.Seen.TwoMs)
 	case !r.Seen.Over && !s.long && !r.Emulated:
 		return "the service was not back at the end"
+	case s.keeps && r.Seen.Failed+r.Seen.Cut+r.Seen.Silent > 0:
+		return fmt.Sprintf("%d requests failed, %d long connections were cut and %d fell silent, and nothing should", r.Seen.Failed, r.Seen.Cut, r.Seen.Silent)
 	case s.stays && r.After != r.Before:
 		return fmt.Sprintf("the address moved from %s to %s", r.Before, r.After)
 	case s.stays && len(macs) > 1:

@@ -11,11 +11,13 @@ import (
 // scenario is one thing that happens to the holder, seen from the client.
 type scenario struct {
 	name, what   string
-	where        *segment // of the address; nil: labNet
+	where        *segment                            // of the address; nil: labNet
+	before       func(l *world, holder string) error // while nobody looks
 	act          func(l *world, holder string) error
 	pause        time.Duration // between act and undo, or the end
 	undo         func(l *world, holder string) error
 	stays        bool    // the address must not move
+	keeps        bool    // every request is answered, and every long connection goes on
 	long         bool    // the service may be away when the probe ends: all machines start anew
 	twoHoldersMs float64 // two holders for less than this are within the bound that vip/DESIGN.md states; 0: none are
 }
@@ -34,7 +36,7 @@ const (
 )
 
 var scenarios = []scenario{
-	{name: "nothing", what: "nothing happens", act: func(*world, string) error { return nil }, pause: 5 * time.Second, stays: true},
+	{name: "nothing", what: "nothing happens", act: func(*world, string) error { return nil }, pause: 5 * time.Second, stays: true, keeps: true},
 	{name: "agent killed", what: "SIGKILL for the holder's agent", act: on("kill -9 " + agentPID), pause: 2 * time.Second},
 	{name: "guard killed", what: "SIGKILL for the holder's guard", act: on("kill -9 " + guardPID), pause: 2 * time.Second},
 	{
@@ -63,33 +65,45 @@ var scenarios = []scenario{
 		name: "clock stepped", what: "the holder's clock goes an hour ahead, and back",
 		act: on(`date -s "+1 hour" >/dev/null`), pause: 5 * time.Second, undo: on(`date -s "-1 hour" >/dev/null`), stays: true,
 	},
-	{name: "vip moved", what: "skein vip move", act: on("skein vip move public --drain 30s --no-wait"), pause: 5 * time.Second},
+	{name: "vip moved", what: "skein vip move", act: on("skein vip move public --drain 30s --no-wait"), pause: 5 * time.Second, keeps: true},
 	{
 		name: "node drained", what: "skein node drain, then enable",
-		act: onNode("skein node drain %s --drain 30s --no-wait"), pause: 5 * time.Second, undo: onNode("skein node enable %s"),
+		act: onNode("skein node drain %s --drain 30s --no-wait"), pause: 5 * time.Second, undo: onNode("skein node enable %s"), keeps: true,
 	},
 	{
 		name: "node upgraded", what: "skein node upgrade: another process follows the holder's agent", act: onNode("skein node upgrade %s --drain 30s"),
-		pause: 10 * time.Second, stays: true,
+		pause: 10 * time.Second, stays: true, keeps: true,
 	},
-	{name: "unit restarted", what: "systemctl restart skein on the holder", act: on("systemctl restart --no-block skein"), pause: 20 * time.Second},
+	{
+		name: "unit restarted", what: "systemctl restart skein on the holder", act: on("systemctl restart --no-block skein"),
+		pause: 20 * time.Second, keeps: true,
+	},
+	{
+		name: "heir restarted", what: "the same, where another process has followed the one that systemd had started", before: followed,
+		act: on("systemctl restart --no-block skein"), pause: 20 * time.Second, keeps: true,
+	},
 	{
 		name: "vlan: cable", where: vlan, what: "the address is on a VLAN; the holder's cable is cut, later mended",
 		act: cable("down"), pause: 10 * time.Second, undo: cable("up"),
 	},
-	{name: "vlan: moved", where: vlan, what: "the address is on a VLAN; skein vip move", act: on("skein vip move vlan --drain 30s --no-wait"), pause: 5 * time.Second},
+	{name: "vlan: moved", where: vlan, what: "the address is on a VLAN; skein vip move", act: on("skein vip move vlan --drain 30s --no-wait"), pause: 5 * time.Second, keeps: true},
 	{name: "vlan: gone", where: vlan, what: "the address is on a VLAN; its interface is deleted on the holder, later made anew", act: on("ip link del eth1.7"),
 		pause: 10 * time.Second, undo: remakeVLAN},
 	{
 		name: "bond: one cable", where: bond, what: "the address is on a bond of two; the cable of the one that carries it is cut",
-		act: bondCables("down", false), pause: 10 * time.Second, undo: bondCables("up", false), stays: true,
+		act: bondCables("down", false), pause: 10 * time.Second, undo: bondCables("up", false), stays: true, keeps: true,
 	},
 	{
 		name: "bond: both", where: bond, what: "the address is on a bond of two; both cables are cut",
 		act: bondCables("down", true), pause: 10 * time.Second, undo: bondCables("up", true),
 	},
-	{name: "bond: moved", where: bond, what: "the address is on a bond of two; skein vip move", act: on("skein vip move bond --drain 30s --no-wait"), pause: 5 * time.Second},
+	{name: "bond: moved", where: bond, what: "the address is on a bond of two; skein vip move", act: on("skein vip move bond --drain 30s --no-wait"), pause: 5 * time.Second, keeps: true},
 	{name: "all rebooted", what: "every balancer loses its power and starts again", act: rebootAll, pause: 60 * time.Second, long: true},
+}
+
+// followed upgrades the holder in place, and waits until the process that was the unit has ended.
+func followed(l *world, holder string) error {
+	return on(fmt.Sprintf("was=%s; skein node upgrade %s --drain 30s && timeout 60 tail --pid=$was -f /dev/null", agentPID, holder))(l, holder)
 }
 
 // onNode runs a command that names the holder on it.
