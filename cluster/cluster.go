@@ -390,7 +390,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	raftQueue := newQueue(c.opt.Advertise)
 	c.transport = newTransport(stream{raftQueue, func(ctx context.Context, node string) (net.Conn, error) {
 		return c.dial(ctx, node, ALPNRaft)
-	}}, c.disk, raftLog(c.log), c.noteRival)
+	}, &wires{}}, c.disk, raftLog(c.log), c.noteRival)
 	if err := c.startRaft(); err != nil {
 		c.transport.Close()
 		listener.Close()

@@ -107,7 +107,10 @@ func (n *nudges) nudge(ctx context.Context, to raft.Server, p *nudged) {
 			Term:      term, PrevLogEntry: now.index, PrevLogTerm: now.term, LeaderCommitIndex: now.index,
 		}
 		var resp raft.AppendEntriesResponse
-		if err := n.c.transport.NetworkTransport.AppendEntries(to.ID, to.Address, &req, &resp); err != nil {
+		err := ask(n.c.transport, to.ID, beatSilence, func(resp *raft.AppendEntriesResponse) error {
+			return n.c.transport.NetworkTransport.AppendEntries(to.ID, to.Address, &req, resp)
+		}, &resp)
+		if err != nil {
 			p.rest = time.Now().Add(nudgeRest)
 			return
 		}

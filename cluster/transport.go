@@ -22,13 +22,18 @@ const dialTimeout = time.Second
 // replicated state says it is, and the certificate at the other end must name it.
 type stream struct {
 	*queue
-	dial func(ctx context.Context, node string) (net.Conn, error)
+	dial  func(ctx context.Context, node string) (net.Conn, error)
+	wires *wires
 }
 
 func (s stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, dialTimeout))
 	defer cancel()
-	return s.dial(ctx, string(address))
+	c, err := s.dial(ctx, string(address))
+	if err != nil {
+		return nil, err
+	}
+	return s.wires.add(string(address), c), nil
 }
 
 // byName makes raft dial names.
@@ -38,12 +43,14 @@ func (byName) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return raft.ServerAddress(id), nil
 }
 
-// transport is raft's network transport with three things added: a TimeoutNow that comes from this node itself (elect), votes that
-// are asked for again when a pooled connection turns out to be dead, and silence once the disk has failed.
+// transport is raft's network transport with three things added: a TimeoutNow that comes from this node itself (elect), exchanges that
+// are begun again when a pooled connection turns out to be dead, and silence once the disk has failed.
 type transport struct {
 	*raft.NetworkTransport
 	rpcs  chan raft.RPC
 	disk  *disk
+	wires *wires
+	log   hclog.Logger
 	voted func(*raft.RequestVoteRequest) // hears of every request for this node's vote; must not block
 	raft  atomic.Pointer[raft.Raft]      // nil until it runs
 	stop  chan struct{}
@@ -55,13 +62,15 @@ func newTransport(s stream, d *disk, log hclog.Logger, voted func(*raft.RequestV
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			ServerAddressProvider:   byName{},
 			Stream:                  s,
-			MaxPool:                 3,
+			MaxPool:                 poolMost,
 			Timeout:                 rpcTimeout,
 			Logger:                  log,
 			MsgpackUseNewTimeFormat: true,
 		}),
 		rpcs:  make(chan raft.RPC),
 		disk:  d,
+		wires: s.wires,
+		log:   log,
 		voted: voted,
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
@@ -163,32 +172,32 @@ func (t *transport) self(ctx context.Context, command any) (any, error) {
 	}
 }
 
-// again repeats an exchange that failed at once. Raft keeps idle connections, and a peer that restarted has closed its ends: the
-// first use of each fails. One lost vote of three costs an election timeout of 1-2 s, so it is asked for again; a vote asked for
-// twice in one term is the same vote. There are at most MaxPool dead connections.
-func again(f func() error) error {
-	var err error
-	for range 4 {
-		start := time.Now()
-		if err = f(); err == nil || errors.Is(err, raft.ErrTransportShutdown) || time.Since(start) > rpcTimeout/4 {
-			return err
+// ask makes an exchange with a node over as many of the pooled connections as are dead, and then over a new one. A peer that restarted
+// has closed its ends, which shows at once; others are silent. One lost vote of three costs an election timeout of 1-2 s.
+func ask[T any](t *transport, id raft.ServerID, silence time.Duration, exchange func(*T) error, resp *T) error {
+	return overtake(silence, exchange, resp, func(begun time.Time) {
+		if n := t.wires.drop(string(id), begun); n > 0 {
+			t.log.Warn("closed connections that were silent while a newer one answered", "peer", id, "closed", n)
 		}
-	}
-	return err
+	})
 }
 
 func (t *transport) RequestVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	if err := t.disk.refused(); err != nil {
 		return err
 	}
-	return again(func() error { return t.NetworkTransport.RequestVote(id, addr, args, resp) })
+	return ask(t, id, voteSilence, func(resp *raft.RequestVoteResponse) error {
+		return t.NetworkTransport.RequestVote(id, addr, args, resp)
+	}, resp)
 }
 
 func (t *transport) RequestPreVote(id raft.ServerID, addr raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	if err := t.disk.refused(); err != nil {
 		return err
 	}
-	return again(func() error { return t.NetworkTransport.RequestPreVote(id, addr, args, resp) })
+	return ask(t, id, voteSilence, func(resp *raft.RequestPreVoteResponse) error {
+		return t.NetworkTransport.RequestPreVote(id, addr, args, resp)
+	}, resp)
 }
 
 // reachEvery is the pause between attempts to reach a follower that is down.
@@ -196,12 +205,17 @@ const reachEvery = 100 * time.Millisecond
 
 // AppendEntries goes on trying while a follower cannot be reached and this node leads. Raft would answer each failure with a pause that
 // doubles up to ten seconds, and a node that came back would stay behind for as long: its vote and its log are missing in the next
-// fail-over. Entries may be sent twice. Heartbeats fail as they are: raft counts them.
+// fail-over. Entries may be sent twice. Heartbeats fail as they are: raft counts them. They find out which connections are dead, for
+// entries as well: those wait for a disk, and their silence says nothing.
 func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	heartbeat := len(args.Entries) == 0 && args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && args.LeaderCommitIndex == 0
+	if len(args.Entries) == 0 && args.PrevLogEntry == 0 && args.PrevLogTerm == 0 && args.LeaderCommitIndex == 0 { // a heartbeat
+		return ask(t, id, beatSilence, func(resp *raft.AppendEntriesResponse) error {
+			return t.NetworkTransport.AppendEntries(id, addr, args, resp)
+		}, resp)
+	}
 	for {
 		err := t.NetworkTransport.AppendEntries(id, addr, args, resp)
-		if err == nil || heartbeat || errors.Is(err, raft.ErrTransportShutdown) || errors.Is(err, ErrUnknownNode) || !t.leads(args.Term) {
+		if err == nil || errors.Is(err, raft.ErrTransportShutdown) || errors.Is(err, ErrUnknownNode) || !t.leads(args.Term) {
 			return err
 		}
 		select {

@@ -13,6 +13,12 @@ func (w *World) Cut(a, b *Node, what cut) {
 	w.reachable()
 }
 
+// Forget makes the connections that are open between a and b black holes; new ones work.
+func (w *World) Forget(a, b *Node) {
+	w.Logf("connections between %s and %s carry nothing any more", a.Name, b.Name)
+	w.net.forget(a.addr.Addr(), b.addr.Addr())
+}
+
 // Partition lets only nodes of the same side talk.
 func (w *World) Partition(side ...*Node) {
 	var names []string

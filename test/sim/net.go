@@ -24,7 +24,8 @@ type Network struct {
 	jitter time.Duration
 	hosts  map[netip.Addr]*host
 	cuts   map[route]cut
-	held   []*half // streams with something that can't be delivered now
+	held   []*half             // streams with something that can't be delivered now
+	forgot map[route]time.Time // streams that were open then are dead, and nobody says so
 }
 
 type route struct{ from, to netip.Addr }
@@ -57,7 +58,7 @@ const (
 
 func newNetwork(seed uint64) *Network {
 	return &Network{
-		rng: rand.New(rand.NewPCG(seed, 1)), jitter: 300 * time.Microsecond, hosts: map[netip.Addr]*host{}, cuts: map[route]cut{},
+		rng: rand.New(rand.NewPCG(seed, 1)), jitter: 300 * time.Microsecond, hosts: map[netip.Addr]*host{}, cuts: map[route]cut{}, forgot: map[route]time.Time{},
 	}
 }
 
@@ -78,6 +79,14 @@ func (n *Network) cut(from, to netip.Addr, what cut) {
 		delete(n.cuts, route{from, to})
 	}
 	n.release()
+}
+
+// forget makes the streams that are open between two hosts carry nothing any more, as a firewall does that has lost its table. New
+// ones work.
+func (n *Network) forget(a, b netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forgot[route{a, b}], n.forgot[route{b, a}] = time.Now(), time.Now()
 }
 
 // change changes a host or a condition and lets go on what can.
@@ -384,6 +393,7 @@ type half struct {
 	err      error
 	holding  bool
 	last     time.Time // when the newest segment arrives: order is kept
+	born     time.Time
 }
 
 type segment struct {
@@ -395,19 +405,20 @@ type segment struct {
 
 func newStreams(n *Network, p, q *process, near, far netip.AddrPort) (a, b *stream) {
 	a, b = &stream{p: p, near: near, far: far}, &stream{p: q, near: far, far: near}
-	a.out = &half{n: n, src: a, dst: b}
-	b.out = &half{n: n, src: b, dst: a}
+	now := time.Now()
+	a.out = &half{n: n, src: a, dst: b, born: now}
+	b.out = &half{n: n, src: b, dst: a, born: now}
 	a.out.cond.L, b.out.cond.L = &n.mu, &n.mu
 	a.in, b.in = b.out, a.out
 	p.streams[a], q.streams[b] = true, true
 	return a, b
 }
 
-// passable is whether a segment gets through now: no cut, both hosts up and running.
+// passable is whether a segment gets through now: no cut, both hosts up and running, and nobody on the way has forgotten the stream.
 func (h *half) passable() bool {
 	from, to := h.src.near.Addr(), h.dst.near.Addr()
 	a, b := h.n.hosts[from], h.n.hosts[to]
-	return h.n.open(from, to, cutStreams) && !a.paused && !b.paused && !a.hung && !b.hung
+	return h.n.open(from, to, cutStreams) && h.born.After(h.n.forgot[route{from, to}]) && !a.paused && !b.paused && !a.hung && !b.hung
 }
 
 // push sends one segment. n.mu is held.
