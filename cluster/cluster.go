@@ -113,8 +113,11 @@ type Stats struct {
 	Certificate   time.Time // when this node's certificate ends
 }
 
-// WriteStats are the times of the newest 128 synced writes.
-type WriteStats struct{ P50, P99, Max time.Duration }
+// WriteStats are the times of the newest 128 synced writes, and the newest slow one, however long ago that was.
+type WriteStats struct {
+	P50, P99, Max time.Duration
+	Slow          SlowWrite
+}
 
 // Cluster is one node's membership. All methods may be called from any goroutine after Open; what needs the log waits until Run has
 // opened it.

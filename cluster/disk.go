@@ -67,17 +67,41 @@ func (d *disk) stalled(now time.Time) time.Duration {
 	return now.Sub(d.since)
 }
 
+// SlowWrite is a synced write that took so long that elections go wrong for it: raft's candidates do not wait for a vote for longer
+// than one to two seconds. Its zero value is none.
+type SlowWrite struct {
+	Took time.Duration
+	At   time.Time // when it ended, or, of one that still waits, now
+}
+
+// slowWrite is how long a write takes at least to be one.
+const slowWrite = raftTimeout
+
 // latency keeps the newest write times, for people.
 type latency struct {
 	mu sync.Mutex
 	// mu guards the following.
 	ring [128]time.Duration
 	n    int
+	slow SlowWrite // the newest
 }
 
-func (l *latency) add(d time.Duration) {
+func (l *latency) add(d time.Duration, now time.Time) {
 	l.mu.Lock()
 	l.ring[l.n%len(l.ring)] = d
 	l.n++
+	if d >= slowWrite {
+		l.slow = SlowWrite{d, now}
+	}
 	l.mu.Unlock()
+}
+
+// newestSlow returns the newest slow write, of which one may still wait.
+func (l *latency) newestSlow(waits time.Duration, now time.Time) SlowWrite {
+	if waits >= slowWrite {
+		return SlowWrite{waits, now}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.slow
 }

@@ -142,3 +142,24 @@ func TestDamageIsRefusedWithTheWayOut(t *testing.T) {
 		t.Errorf("open what another agent has open: %v", err)
 	}
 }
+
+// A slow write is remembered when faster ones follow, a newer one takes its place, and one that still waits comes before both.
+func TestTheNewestSlowWriteIsKnown(t *testing.T) {
+	var l latency
+	at := func(s int) time.Time { return time.Unix(1_700_000_000+int64(s), 0) }
+	for i, c := range []struct {
+		took, waits time.Duration
+		want        SlowWrite
+	}{
+		{slowWrite - 1, 0, SlowWrite{}},
+		{slowWrite, 0, SlowWrite{slowWrite, at(1)}},
+		{time.Millisecond, slowWrite - 1, SlowWrite{slowWrite, at(1)}},
+		{time.Millisecond, 5 * time.Second, SlowWrite{5 * time.Second, at(3)}},
+		{2 * slowWrite, 0, SlowWrite{2 * slowWrite, at(4)}},
+	} {
+		l.add(c.took, at(i))
+		if got := l.newestSlow(c.waits, at(i)); got != c.want {
+			t.Errorf("after write %d: %+v, want %+v", i, got, c.want)
+		}
+	}
+}

@@ -138,7 +138,8 @@ func (s *store) update(what string, f func(*bolt.Tx) error) error {
 	if err != nil {
 		return s.disk.fail(fmt.Errorf("%s: %w", what, err))
 	}
-	s.latency.add(s.clock().Sub(start))
+	end := s.clock()
+	s.latency.add(end.Sub(start), end)
 	return nil
 }
 

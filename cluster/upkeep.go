@@ -91,7 +91,7 @@ func (c *Cluster) announce(ctx context.Context, v *state.View, cmd state.Command
 func (c *Cluster) watchDisk(ctx context.Context) {
 	tick := time.NewTicker(stallAfter / 4)
 	defer tick.Stop()
-	stalled := false
+	stalled, told := false, SlowWrite{}
 	for {
 		err, next := c.disk.state.Watch()
 		if err != nil {
@@ -101,6 +101,10 @@ func (c *Cluster) watchDisk(ctx context.Context) {
 			}
 			c.raft.Shutdown() // Run waits for it
 			return
+		}
+		if slow := c.store.latency.newestSlow(0, time.Now()); slow != told {
+			told = slow
+			c.log.Warn("a write to the log took long", "took", slow.Took)
 		}
 		hangs := c.disk.stalled(time.Now()) > stallAfter
 		if hangs != stalled {
@@ -176,6 +180,8 @@ func (c *Cluster) trail() error {
 // Stats returns figures for people. They are not of one instant.
 func (c *Cluster) Stats() Stats {
 	s := Stats{Write: c.store.latency.stats(), Certificate: c.identity.Load().leaf.NotAfter}
+	now := time.Now()
+	s.Write.Slow = c.store.latency.newestSlow(c.disk.stalled(now), now)
 	_, s.Last, s.LogBytes = c.store.extent()
 	if c.running() != nil {
 		s.State = "shutdown"

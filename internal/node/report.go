@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine"
 	"github.com/skeinlb/skein/engine/plan"
@@ -189,6 +190,7 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 		add(api.Critical, "mend the disk, then restart the agent; if the data is lost: `skein node remove "+n.conf.Name+
 			"` on another node and join again", "the disk failed, and this node acknowledges nothing any more: %v", disk)
 	}
+	as = append(as, slowDiskAlarms(n.conf.Name, time.Now(), n.cluster.Stats().Write.Slow)...)
 	if s := guard.Superseded; s != nil {
 		add(api.Critical, leftBehindHint(s.By, clusterDir(n.conf)), "left behind: %s says that the cluster was recovered without this node (generation %d, here %d)",
 			s.By, s.Generation, view.Cluster.Generation)
@@ -251,6 +253,21 @@ func (n *Node) alarms(view *state.View, guard vip.State, running api.Running, di
 		}
 	}
 	return as
+}
+
+// slowDiskFor is for how long a slow write is worth an alarm.
+const slowDiskFor = 10 * time.Minute
+
+// slowDiskAlarms are about a disk that would hold up a fail-over, or just has.
+func slowDiskAlarms(node string, now time.Time, slow cluster.SlowWrite) []api.Alarm {
+	if slow.Took == 0 || now.Sub(slow.At) >= slowDiskFor {
+		return nil
+	}
+	return []api.Alarm{{
+		Severity: api.Warning, Node: node,
+		What: fmt.Sprintf("a write to the log took %v, %v ago: an address that moves waits for three to five of them", slow.Took.Round(time.Millisecond), now.Sub(slow.At).Round(time.Second)),
+		Hint: "what else writes to that disk? Give data_dir a quiet one",
+	}}
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

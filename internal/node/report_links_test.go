@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/cluster"
 	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/vip"
 )
@@ -85,5 +86,26 @@ func TestAnUpgradeTooFarFromAGuardIsRefused(t *testing.T) {
 	var e *api.Error
 	if err := upgradeError(fmt.Errorf("%w: x", errFar), "lb1"); !errors.As(err, &e) || !strings.Contains(e.Hint, "restart that guard") {
 		t.Errorf("%v says not what to do: %+v", err, e)
+	}
+}
+
+// A write to the log that was slow is an alarm for ten minutes.
+func TestASlowDiskIsAnAlarmForAWhile(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	for _, c := range []struct {
+		slow cluster.SlowWrite
+		want string // "": no alarm
+	}{
+		{cluster.SlowWrite{}, ""},
+		{cluster.SlowWrite{Took: 2100 * time.Millisecond, At: now.Add(-time.Minute)}, "a write to the log took 2.1s, 1m0s ago: an address that moves waits for three to five of them"},
+		{cluster.SlowWrite{Took: 2100 * time.Millisecond, At: now.Add(-slowDiskFor)}, ""},
+	} {
+		var got string
+		for _, a := range slowDiskAlarms("lb1", now, c.slow) {
+			got += a.What
+		}
+		if got != c.want {
+			t.Errorf("%+v: %q, want %q", c.slow, got, c.want)
+		}
 	}
 }
