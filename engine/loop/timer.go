@@ -87,9 +87,7 @@ func (w *wheel) advance(now int64) {
 		w.cur = tick
 		return
 	}
-	if tick-w.cur >= wheelSlots { // a long sleep: every slot once is enough
-		w.cur = tick - wheelMask
-	}
+	w.cur = max(w.cur, tick-wheelSlots) // a long sleep: every slot once is enough
 	for w.cur < tick {
 		w.cur++
 		i := w.cur & wheelMask

@@ -78,6 +78,34 @@ func TestTimersFireAtMostOneTickLateAndNeverEarly(t *testing.T) {
 	}
 }
 
+func TestALongSleepLeavesNoTimerOut(t *testing.T) {
+	// A timer is due in every tick of a turn of the wheel and a little more. The loop sleeps, for as long as a turn takes and about that, or
+	// much longer: what has become due meanwhile fires when it wakes up.
+	for _, slept := range []int64{1, wheelSlots - 1, wheelSlots, wheelSlots + 1, 2 * wheelSlots, 100*wheelSlots + 7} {
+		for _, start := range []int64{0, 1, 500} {
+			l := clockwork()
+			l.passTo(start * tick)
+			alarms := make([]alarm, wheelSlots+10)
+			for i := range alarms {
+				a := &alarms[i]
+				a.l, a.Owner = l, a
+				a.want = (start + 1 + int64(i)) * tick
+				l.SetTimer(&a.Timer, a.want)
+			}
+			l.passTo((start + slept) * tick)
+			for i := range alarms {
+				a := &alarms[i]
+				if due := a.want != 0 && a.want <= l.now; due {
+					t.Errorf("from tick %d on the loop slept %d ticks: the timer of the %d. has not fired", start, slept, i+1)
+				}
+				if a.fired != 0 && int64(i) >= slept {
+					t.Errorf("from tick %d on the loop slept %d ticks: the timer of the %d. has fired", start, slept, i+1)
+				}
+			}
+		}
+	}
+}
+
 func TestATimerThatFiresMaySetItself(t *testing.T) {
 	l := clockwork()
 	n := 0
