@@ -514,6 +514,47 @@ func TestClientsWhoWaitFollowAReload(t *testing.T) {
 	}
 }
 
+// What a client that waits through a reload is remembered by is what the new table looks for; else it is not remembered this time.
+func TestAKeyOfAFormerTableIsNotEntered(t *testing.T) {
+	for _, c := range []struct {
+		next string
+		want int
+	}{
+		{`key = header["x-user"]` + "\n" + ` ttl = "2m"`, 1},
+		{`key = cookie["user"]` + "\n" + ` ttl = "1m"`, 0},
+		{`key = header["x-name"]` + "\n" + ` ttl = "1m"`, 0},
+		{`key = client` + "\n" + ` ttl = "1m"`, 0},
+	} {
+		const key = `key = header["x-user"]` + "\n" + ` ttl = "1m"`
+		var text string
+		release := make(chan struct{})
+		addr := serveHTTP(t, func(w http.ResponseWriter, q *http.Request) {
+			<-release
+			io.WriteString(w, "s1")
+		})
+		st := &table{m: map[[16]byte]uint64{}}
+		r := start(t, engine.Options{Sticky: st}, func(port int) string {
+			text = limited(httpFrontend(port, "sticky \"table\" {\n "+key+"\n}\nqueue {\n timeout = \"10s\"\n}", addr), 1)
+			return text
+		})
+		io.WriteString(r.dial(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n") // has no key
+		waitFor(t, "the first request to be under way", func() bool { return r.backend().Servers[0].Active == 1 })
+		second := r.dial()
+		io.WriteString(second, "GET / HTTP/1.1\r\nHost: x\r\nX-User: a\r\n\r\n")
+		waitFor(t, "the second to wait", func() bool { return r.backend().Waiting == 1 })
+		if err := r.e.Apply(parse(t, strings.Replace(text, key, c.next, 1))); err != nil {
+			t.Fatal(err)
+		}
+		close(release)
+		if resp, body := answer(t, bufio.NewReader(second), "GET"); body != "s1" {
+			t.Errorf("%s %q", resp.Status, body)
+		}
+		if n := st.entries(); n != c.want {
+			t.Errorf("a client that waited while the key became %q: %d entries, want %d", c.next, n, c.want)
+		}
+	}
+}
+
 // The place that a client needs for a new connection, since the unused one that it was given has died, may be taken by another unused one.
 func TestAnUnusedConnectionGivesItsPlaceToWhoNeedsANewOne(t *testing.T) {
 	var both sync.WaitGroup

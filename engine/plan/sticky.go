@@ -80,6 +80,9 @@ func compileTable(t *config.StickyTable, backend string) *StickyTable {
 	return st
 }
 
+// SameKeys reports whether o, nil if there is none, knows a client by the same key.
+func (t *StickyTable) SameKeys(o *StickyTable) bool { return o != nil && o.Key == t.Key }
+
 // KeyOf returns what the table knows the client by: its address (IPv4 as IPv6-mapped), or 128 bits of hash of the value. ok is
 // false when the request has no such value. q is nil in TCP mode.
 func (t *StickyTable) KeyOf(q *h1.Request, client netip.Addr) (key [16]byte, ok bool) {

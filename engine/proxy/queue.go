@@ -190,8 +190,8 @@ func (w *Worker) Repin(p *plan.Plan) {
 			continue
 		}
 		for c := q.first; c != nil; c = c.x.nextW {
-			x := &c.x
-			if old := x.backend; old.Room != b.Room { // it was gone meanwhile: what c counts as goes along
+			x, old := &c.x, c.x.backend
+			if old.Room != b.Room { // it was gone meanwhile: what c counts as goes along
 				old.Room.Waiting.Add(-1)
 				b.Room.Waiting.Add(1)
 				if x.entered {
@@ -200,7 +200,8 @@ func (w *Worker) Repin(p *plan.Plan) {
 				}
 			}
 			x.backend = b
-			x.keyed = x.keyed && b.StickyTable != nil
+			// A key that was taken from another part of the request than the new table's keys are would be a wrong entry.
+			x.keyed = x.keyed && old.StickyTable.SameKeys(b.StickyTable)
 			if x.stuck != nil {
 				x.stuck = b.ByHash(x.stuck.ID)
 			}
