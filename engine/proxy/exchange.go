@@ -34,6 +34,7 @@ type exchange struct {
 	failed  bool         // just now
 	fresh   bool         // no idle connection: one has just failed
 	waiting bool         // for a place on a server that is full
+	called  bool         // it has waited, and it is its turn
 	entered bool         // counted by its backend
 	proving bool         // a session that has not shown yet whether its server answers
 	hashed  bool

@@ -13,6 +13,39 @@ type queue struct {
 	due         bool // a place may have become free: look at the end of the iteration
 }
 
+// insert has c stand before another client; nil: at the end.
+func (q *queue) insert(c, before *client) {
+	x := &c.x
+	x.nextW, x.prevW = before, q.last
+	if before != nil {
+		x.prevW, before.x.prevW = before.x.prevW, c
+	} else {
+		q.last = c
+	}
+	if x.prevW != nil {
+		x.prevW.x.nextW = c
+	} else {
+		q.first = c
+	}
+	q.n++
+}
+
+func (q *queue) remove(c *client) {
+	x := &c.x
+	if x.prevW != nil {
+		x.prevW.x.nextW = x.nextW
+	} else {
+		q.first = x.nextW
+	}
+	if x.nextW != nil {
+		x.nextW.x.prevW = x.prevW
+	} else {
+		q.last = x.prevW
+	}
+	x.nextW, x.prevW = nil, nil
+	q.n--
+}
+
 // tryElsewhere says whether another server has a place, and marks s as tried if so. A client that is stuck to s waits for s; and that
 // primaries are busy does not bring backups into play. only is the one that is to be asked: it shares its bit with one that was tried, so
 // that picking would pass it over; nil: whoever is picked.
@@ -47,7 +80,7 @@ func (x *exchange) tryElsewhere(s *plan.Server) (only *plan.Server, found bool) 
 func (w *Worker) enqueue(c *client, s *plan.Server) {
 	x := &c.x
 	b := x.backend
-	if b.Room.Waiting.Add(1) > int64(b.Queue.Length) {
+	if b.Room.Waiting.Add(1) > int64(b.Queue.Length) && !x.called {
 		b.Room.Waiting.Add(-1)
 		if !c.redispatch() {
 			c.page(503, plan.QueueFull, h1.OK)
@@ -63,14 +96,7 @@ func (w *Worker) enqueue(c *client, s *plan.Server) {
 	x.leave()
 	x.waiting = true
 	c.pace.of = noPace
-	x.nextW, x.prevW = nil, q.last
-	if q.last != nil {
-		q.last.x.nextW = c
-	} else {
-		q.first = c
-	}
-	q.last = c
-	q.n++
+	q.insert(c, nil)
 	w.waiting.Add(1)
 	c.enterQueue(q.n - 1)
 	w.loop.SetTimer(&c.timer, w.loop.Now()+int64(b.Queue.Timeout)-x.rec.queued) // who lost a place to another loop has waited already
@@ -84,19 +110,8 @@ func (w *Worker) enqueue(c *client, s *plan.Server) {
 // unqueue takes c out of its queue.
 func (w *Worker) unqueue(c *client) {
 	x := &c.x
-	q := w.queues[x.backend.Name]
-	if x.prevW != nil {
-		x.prevW.x.nextW = x.nextW
-	} else {
-		q.first = x.nextW
-	}
-	if x.nextW != nil {
-		x.nextW.x.prevW = x.prevW
-	} else {
-		q.last = x.prevW
-	}
-	x.nextW, x.prevW, x.waiting = nil, nil, false
-	q.n--
+	w.queues[x.backend.Name].remove(c)
+	x.waiting = false
 	w.waiting.Add(-1)
 	x.backend.Room.Waiting.Add(-1)
 	c.leaveQueue()
@@ -136,14 +151,28 @@ func (w *Worker) serveQueues() {
 		for c := q.first; c != nil && n > 0; n-- {
 			next := c.x.nextW
 			if c.x.placeFor(w) {
-				w.unqueue(c)
-				c.x.tried = 0
-				c.dispatch(c.x.req)
-				c.settle()
+				w.call(q, c, next)
 			}
 			c = next
 		}
 	}
+}
+
+// call sends c, whose turn it is, to a server that has a place. If a client of another loop was quicker, c stands where it stood, before
+// next: neither behind all who came later, nor turned away because the queue has become full meanwhile.
+func (w *Worker) call(q *queue, c, next *client) {
+	x, room := &c.x, c.x.backend.Room
+	room.Waiting.Add(1) // nobody else gets its place in the queue until it is known whether c needs it
+	w.unqueue(c)
+	x.tried, x.called = 0, true
+	c.dispatch(x.req)
+	x.called = false
+	room.Waiting.Add(-1)
+	if x.waiting {
+		q.remove(c)
+		q.insert(c, next)
+	}
+	c.settle()
 }
 
 // placeFor says whether a server that x may use has a place or an idle connection on this loop.
