@@ -113,6 +113,10 @@ func serve(t *testing.T, f func(net.Conn)) net.Addr {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, l, f)
+}
+
+func serveOn(t *testing.T, l net.Listener, f func(net.Conn)) net.Addr {
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {

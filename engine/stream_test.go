@@ -9,9 +9,16 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/engine/loop"
+	"github.com/skeinlb/skein/engine/plan"
 )
 
 // noise returns n bytes that do not repeat.
@@ -166,4 +173,169 @@ func TestManyStreamsAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// gate is a sticky table that, once it has been armed, keeps the next loop that asks it until it is opened.
+type gate struct {
+	armed      atomic.Bool
+	shut, open chan struct{}
+}
+
+func (g *gate) Learn(uint64, [16]byte, uint64, time.Duration) {}
+
+func (g *gate) Lookup(uint64, [16]byte) (uint64, bool) {
+	if g.armed.CompareAndSwap(true, false) {
+		g.shut <- struct{}{}
+		<-g.open
+	}
+	return 0, false
+}
+
+// stuff sends in pieces until nothing is taken any more.
+func (r *rig) stuff(c net.Conn, piece int) {
+	const patience = 200 * time.Millisecond
+	b := make([]byte, piece)
+	for sent := r.backend().BytesIn; ; {
+		c.SetWriteDeadline(time.Now().Add(patience))
+		if _, err := c.Write(b); err != nil {
+			return
+		}
+		sent += uint64(piece)
+		for deadline := time.Now().Add(patience); r.backend().BytesIn < sent; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				return
+			}
+		}
+	}
+}
+
+// A server has answered and closes its connection, without having read everything: it is reset. The proxy hears of both at once. The client
+// has said little, or more than the server ever takes, which waits in a pipe or in a buffer; it gets the answer, and then the reset.
+func TestAnAnswerIsNotLostToTheResetBehindIt(t *testing.T) {
+	for _, piece := range []int{0, 1 << 20, 8 << 10} {
+		g := &gate{shut: make(chan struct{}), open: make(chan struct{})}
+		answer, answered := make(chan struct{}), make(chan struct{})
+		var first atomic.Bool
+		addr := serveNarrow(t, func(c net.Conn) {
+			if first.Swap(true) {
+				return
+			}
+			io.ReadFull(c, make([]byte, 1))
+			<-answer
+			io.WriteString(c, "enough")
+			c.Close()
+			close(answered)
+		})
+		r := start(t, engine.Options{Sticky: g}, func(port int) string {
+			return frontend("tcp", port, "sticky \"table\" {\n key = client\n ttl = \"1m\"\n}", addr)
+		})
+		c := r.dial()
+		io.WriteString(c, "xx")
+		waitFor(t, "the server to have some of it", func() bool { return r.backend().BytesIn == 2 })
+		if piece > 0 {
+			r.stuff(c, piece)
+		}
+		g.armed.Store(true)
+		other := r.dial()
+		<-g.shut
+		close(answer)
+		<-answered
+		g.open <- struct{}{}
+		got, err := io.ReadAll(c)
+		if string(got) != "enough" || piece == 0 && err == nil { // else the reset is what it is told when it writes
+			t.Errorf("after pieces of %d bytes read %q, %v; want the answer, and then a reset", piece, got, err)
+		}
+		other.Close()
+	}
+}
+
+// narrow makes a socket, or those of a listener, take little ahead of its reader.
+func narrow(_, _ string, rc syscall.RawConn) error {
+	return rc.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+}
+
+// dialNarrow connects to the engine and takes little.
+func (r *rig) dialNarrow() net.Conn {
+	r.t.Helper()
+	c, err := (&net.Dialer{Control: narrow}).Dial("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// serveNarrow is serve for a server that takes little.
+func serveNarrow(t *testing.T, f func(net.Conn)) net.Addr {
+	t.Helper()
+	l, err := (&net.ListenConfig{Control: narrow}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, l, f)
+}
+
+// reset sends b, waits until all of it has arrived, and resets the connection.
+func reset(t *testing.T, c net.Conn, b []byte) {
+	tc := c.(*net.TCPConn)
+	tc.Write(b)
+	rc, err := tc.SyscallConn()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	n := len(b)
+	for deadline := time.Now().Add(10 * time.Second); n > 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		rc.Control(func(fd uintptr) { n = loop.Unacked(int(fd)) })
+	}
+	if n > 0 {
+		t.Errorf("%d bytes have not arrived", n)
+	}
+	tc.SetLinger(0)
+	tc.Close()
+}
+
+// Of a side that is reset all has arrived that it had said, and the other one is slow: when it has taken everything it is reset, and not before.
+func TestAResetDoesNotOvertakeWhatIsOnItsWay(t *testing.T) {
+	want := noise(100_000)
+	check := func(t *testing.T, r io.Reader) {
+		t.Helper()
+		if got, err := io.ReadAll(r); !bytes.Equal(got, want) || err == nil {
+			t.Errorf("%d bytes of %d, the same: %v, error %v; want all, and then a reset", len(got), len(want), bytes.Equal(got, want), err)
+		}
+	}
+	gone := func(t *testing.T, r *rig) {
+		t.Helper()
+		waitFor(t, "nothing to be left", func() bool { l := r.e.Stats().Loops[0]; return l.Clients == 0 && l.Servers == 0 })
+	}
+	t.Run("the server's", func(t *testing.T) {
+		addr := serve(t, func(c net.Conn) { reset(t, c, want) })
+		r := start(t, engine.Options{}, func(port int) string { return frontend("tcp", port, "", addr) })
+		c := r.dialNarrow()
+		waitFor(t, "the reset to arrive", func() bool { return r.backend().Failures[plan.ServerClosed] == 1 })
+		check(t, c)
+		gone(t, r)
+	})
+	t.Run("the client's", func(t *testing.T) {
+		read, done := make(chan struct{}), make(chan struct{})
+		addr := serveNarrow(t, func(c net.Conn) {
+			<-read
+			check(t, c)
+			close(done)
+		})
+		r := start(t, engine.Options{}, func(port int) string { return frontend("tcp", port, "", addr) })
+		reset(t, r.dial(), want)
+		waitFor(t, "the reset to arrive", func() bool { return r.backend().Failures[plan.ClientClosed] == 1 })
+		close(read)
+		<-done
+		gone(t, r)
+	})
+	t.Run("and the other takes nothing", func(t *testing.T) {
+		addr := serve(t, func(c net.Conn) { reset(t, c, want) })
+		r := start(t, engine.Options{}, func(port int) string { return frontend("tcp", port, "", addr) })
+		r.dialNarrow()
+		waitFor(t, "the reset to arrive", func() bool { return r.backend().Failures[plan.ServerClosed] == 1 })
+		gone(t, r)
+	})
 }

@@ -47,6 +47,7 @@ const (
 	clientHead                         // before or in a request head
 	clientBusy                         // an exchange is under way
 	clientStream                       // a tunnel: TCP mode, or after 101
+	clientCut                          // one side of it was reset, and the other has yet to get what came before
 	clientClosing                      // the last response is on its way out
 	clientLinger                       // our direction is closed; what still comes is thrown away
 	clientHandshake                    // of TLS, in a goroutine that has the descriptor
@@ -64,7 +65,7 @@ const headTurns = 64
 // Ready handles what happened to the client's socket.
 func (c *client) Ready(ev loop.Events) {
 	c.note(ev)
-	if c.full && ev&(loop.Writable|loop.Broken) != 0 && c.w.flush(&c.conn) == ioError {
+	if c.full && ev&(loop.Writable|loop.Broken) != 0 && c.w.flush(&c.conn) == ioError && c.state != clientStream {
 		c.gone()
 		return
 	}
@@ -94,7 +95,7 @@ func (c *client) run() {
 			}
 		}
 		c.settle()
-	case clientStream:
+	case clientStream, clientCut:
 		c.stream()
 	case clientClosing:
 		if !c.full {
@@ -337,6 +338,8 @@ func (c *client) Expired() {
 		c.drop(true)
 	case clientStream:
 		c.streamExpired()
+	case clientCut:
+		c.deliver()
 	case clientClosing:
 		c.fail(plan.ClientTimeout)
 		c.drop(true)

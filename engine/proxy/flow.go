@@ -19,10 +19,11 @@ type flow struct {
 	src, dst *conn
 	rest     int64 // bytes still to come; -1: until the end
 	pipe     *loop.Pipe
-	bulk     bool // splice
-	eof      bool // src has ended
-	closed   bool // and dst has been told (tunnels)
-	over     bool // src has sent more than rest: next is the first byte of it
+	bulk     bool  // splice
+	eof      bool  // src has ended
+	closed   bool  // and dst has been told (tunnels)
+	cut      *conn // the one of the two that was reset; nil: neither (tunnels)
+	over     bool  // src has sent more than rest: next is the first byte of it
 	next     byte
 	more     bool // the last splice took all that it asked for: src has probably more
 	last     bool // dst's stream ends with the flow
@@ -113,6 +114,9 @@ func (w *Worker) pump(f *flow) outcome {
 	}
 	return flowYield
 }
+
+// finished says that nothing moves any more (tunnels).
+func (f *flow) finished() bool { return f.closed || f.cut != nil }
 
 // fill moves from src into the pipe.
 func (f *flow) fill() (int, ioState) {

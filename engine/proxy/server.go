@@ -66,12 +66,9 @@ func (s *server) Ready(ev loop.Events) {
 	if s.full && ev&(loop.Writable|loop.Broken) != 0 {
 		switch s.w.flush(&s.conn) {
 		case ioError:
-			if s.state == serverStream {
-				c.fail(plan.ServerClosed)
-				c.drop(true)
-				return
+			if s.state != serverStream { // a tunnel's end is judged as a whole
+				s.sendFailed()
 			}
-			s.sendFailed()
 		case ioOK:
 			if s.state != serverStream {
 				c.sendBody()

@@ -1,6 +1,10 @@
 package proxy
 
 import (
+	"math"
+	"time"
+
+	"github.com/skeinlb/skein/engine/loop"
 	"github.com/skeinlb/skein/engine/plan"
 )
 
@@ -52,9 +56,17 @@ func (c *client) startStream() {
 }
 
 // stream moves what can be moved in both directions. Each direction ends by itself: one side's end is passed on once all that
-// came before it has been delivered, and the other direction goes on.
+// came before it has been delivered, and the other direction goes on. A reset ends the direction towards the side that was reset at
+// once, and the other one when all that came before it has been moved.
 func (c *client) stream() {
-	if c.state != clientStream {
+	switch c.state {
+	case clientStream:
+	case clientCut:
+		if left, _ := c.left(); loop.SocketError(left.fd) != 0 {
+			c.drop(true)
+		}
+		return
+	default:
 		return
 	}
 	w := c.w
@@ -67,13 +79,13 @@ func (c *client) stream() {
 		c.prove(upEnd, downEnd)
 	}
 	switch {
-	case upEnd == halfBroken || downEnd == halfBroken:
-		// One side was reset: the other shall see the same, not a proper end.
-		c.drop(true)
-		return
+	case upEnd == halfOpen || downEnd == halfOpen:
 	case upEnd == halfClosed && downEnd == halfClosed:
 		c.conclude()
 		c.drop(false)
+		return
+	default:
+		c.cut()
 		return
 	}
 	if c.up.moved != up || c.down.moved != down || !c.timer.Set() {
@@ -95,10 +107,17 @@ func (c *client) half(f *flow, src, dst plan.Failure) halfState {
 	if f.closed {
 		return halfClosed
 	}
-	switch c.w.pump(f) {
+	if f.cut != nil {
+		return halfBroken
+	}
+	o := flowDstError
+	if !f.dst.broken {
+		o = c.w.pump(f)
+	}
+	switch o {
 	case flowDone:
 		f.closed = true
-		if !c.up.closed || !c.down.closed { // else both are about to be closed
+		if !c.up.finished() || !c.down.finished() { // else both are about to be closed, or reset
 			c.w.closeWrite(f.dst)
 		}
 		return halfClosed
@@ -106,12 +125,69 @@ func (c *client) half(f *flow, src, dst plan.Failure) halfState {
 		c.w.again(c)
 	case flowSrcError, flowShort:
 		c.fail(src)
+		f.cut = f.src
 		return halfBroken
 	case flowDstError:
 		c.fail(dst)
+		f.cut = f.dst
 		return halfBroken
 	}
 	return halfOpen
+}
+
+// cutLook is between two looks whether what came before a reset has been delivered.
+const cutLook = 20 * time.Millisecond
+
+// cut ends a tunnel of which one side was reset: the other shall see the same, not a proper end, but behind all that was said before. A
+// server that answers and closes without having read everything resets the connection, and to reset the client's would throw away what the
+// kernel still has of the answer.
+func (c *client) cut() {
+	client := c.up.cut == &c.conn || c.down.cut == &c.conn
+	server := c.up.cut == &c.x.srv.conn || c.down.cut == &c.x.srv.conn
+	switch {
+	case client && server:
+		c.drop(true)
+		return
+	case client:
+		c.conclude()
+		c.w.release(&c.conn, true)
+	default:
+		c.endExchange(true)
+	}
+	c.state = clientCut
+	left, _ := c.left()
+	if left.held {
+		left.push()
+	}
+	c.pace = pace{mark: math.MaxUint64}
+	c.deliver()
+}
+
+// left is the side of a tunnel that was not reset, and the flow towards it.
+func (c *client) left() (*conn, *flow) {
+	if s := c.x.srv; s != nil {
+		return &s.conn, &c.up
+	}
+	return &c.conn, &c.down
+}
+
+// deliver resets the side that is left when it has acknowledged everything, or nothing for a while.
+func (c *client) deliver() {
+	l, p := c.w.loop, &c.pace
+	left, into := c.left()
+	n := uint64(loop.Unacked(left.fd))
+	if n == 0 || n == 1 && into.closed { // the end counts as one
+		c.drop(true)
+		return
+	}
+	if n < p.mark {
+		p.mark, p.limit = n, l.Now()+lingerTime
+	}
+	if l.Now() >= p.limit {
+		c.drop(true)
+		return
+	}
+	l.SetTimer(&c.timer, l.Now()+int64(cutLook))
 }
 
 // prove judges a session by its first word from the server: one that ends or breaks without a word, while the client is still there,
