@@ -50,12 +50,8 @@ func importCert(w *World, n *Node, text string) error {
 	return err
 }
 
-// A certificate goes to every node, opened with a key that none of them has ever seen in the log: those that were there, one that
-// joins later, one that restarts and one that was away. So do the keys of session tickets, so that a client resumes anywhere; and a
-// new leader does not change them before their time.
-func TestCertificatesAndTicketKeysReachEveryNode(t *testing.T) {
-	inBubble(t, 31, 3, func(w *World, c *Clients) {
-		const secure = `
+// secure is a frontend that shows the certificate, beside those of edge.
+const secure = `
 frontend "secure" {
   vip          = "public"
   https        = 443
@@ -63,6 +59,31 @@ frontend "secure" {
   backend      = "shop"
 }
 `
+
+// shows waits until nodes have a certificate, and one and the same key for session tickets, which it returns.
+func shows(w *World, serial string, nodes ...*Node) (newest data.TicketKey) {
+	w.tb.Helper()
+	w.Until("certificate "+serial+" is everywhere", 10*time.Second, func() bool {
+		newest = data.TicketKey{}
+		for _, n := range nodes {
+			got, key := n.loaded().tls("shop")
+			if newest == (data.TicketKey{}) {
+				newest = key
+			}
+			if got != serial || key != newest || key == (data.TicketKey{}) {
+				return false
+			}
+		}
+		return true
+	})
+	return newest
+}
+
+// A certificate goes to every node, opened with a key that none of them has ever seen in the log: those that were there, one that
+// joins later, one that restarts and one that was away. So do the keys of session tickets, so that a client resumes anywhere; and a
+// new leader does not change them before their time.
+func TestCertificatesAndTicketKeysReachEveryNode(t *testing.T) {
+	inBubble(t, 31, 3, func(w *World, c *Clients) {
 		if err := c.Apply(w.Nodes[1], "# too early\n"+edge+secure); err == nil || !strings.Contains(err.Error(), `certificate "shop"`) {
 			w.Fatalf("a certificate that is not there: %v", err)
 		}
@@ -72,26 +93,10 @@ frontend "secure" {
 		if err := c.Apply(w.Nodes[2], edge+secure); err != nil {
 			w.Fatalf("apply: %v", err)
 		}
-		agree := func(serial string, nodes ...*Node) (newest data.TicketKey) {
-			w.Until("certificate "+serial+" is everywhere", 10*time.Second, func() bool {
-				newest = data.TicketKey{}
-				for _, n := range nodes {
-					got, key := n.loaded().tls("shop")
-					if newest == (data.TicketKey{}) {
-						newest = key
-					}
-					if got != serial || key != newest || key == (data.TicketKey{}) {
-						return false
-					}
-				}
-				return true
-			})
-			return newest
-		}
-		first := agree("1", w.Nodes...)
+		first := shows(w, "1", w.Nodes...)
 		w.Join("lb4", config.Balancer)
 		w.votes()
-		if got := agree("1", w.Nodes...); got != first {
+		if got := shows(w, "1", w.Nodes...); got != first {
 			w.Fatalf("a node that joined has changed the ticket key")
 		}
 
@@ -107,12 +112,12 @@ frontend "secure" {
 		if err := importCert(w, left[0], selfSigned(w, 2)); err != nil {
 			w.Fatalf("import: %v", err)
 		}
-		if got := agree("2", left...); got != first {
+		if got := shows(w, "2", left...); got != first {
 			w.Fatalf("a new leader has changed the ticket key")
 		}
 		old.boot()
 		w.Settled(15 * time.Second)
-		if got := agree("2", w.Nodes...); got != first {
+		if got := shows(w, "2", w.Nodes...); got != first {
 			w.Fatalf("a node that came back has changed the ticket key")
 		}
 		// What is not sealed stands in a snapshot as base64 of PEM: the CA's key does, on purpose, and no other.

@@ -93,7 +93,14 @@ func (w *World) Join(name string, role config.Role) *Node {
 	}
 	n.boot()
 	w.Logf("%s joined through %s", name, via.Name)
-	w.Until(name+" has the log", 10*time.Second, func() bool { v := n.view(); return v == nil || len(v.Nodes) == len(w.Nodes) })
+	w.Until(name+" has the log", 10*time.Second, func() bool {
+		v := n.view()
+		if v == nil {
+			return true
+		}
+		_, ok := v.Node(name)
+		return ok
+	})
 	return n
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/skeinlb/skein/config"
 )
 
 // alone waits until the survivor answers for every address of its own cluster, and nobody else does.
@@ -78,6 +80,38 @@ func TestLostNodesComeBackAfterARecovery(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Certificates and the keys of session tickets are sealed with a key that stands in no log. The survivor goes on with it: it shows what it
+// showed before, its clients resume, and it takes and gives on what is new.
+func TestASurvivorOpensItsCertificatesAndTickets(t *testing.T) {
+	inBubble(t, 83, 3, func(w *World, c *Clients) {
+		if err := importCert(w, w.Nodes[1], selfSigned(w, 1)); err != nil {
+			w.Fatalf("import: %v", err)
+		}
+		if err := c.Apply(w.Nodes[2], edge+secure); err != nil {
+			w.Fatalf("apply: %v", err)
+		}
+		first := shows(w, "1", w.Nodes...)
+		left := w.Nodes[2]
+		w.Nodes[0].powerOff()
+		w.Nodes[1].powerOff()
+		w.Run(2 * time.Second)
+		left.recover()
+		alone(w, left)
+		if got := shows(w, "1", left); got != first {
+			w.Fatalf("the survivor has another ticket key")
+		}
+		if err := importCert(w, left, selfSigned(w, 2)); err != nil {
+			w.Fatalf("import: %v", err)
+		}
+		shows(w, "2", left)
+		joined := w.Join("lb4", config.Balancer)
+		if got := shows(w, "2", left, joined); got != first {
+			w.Fatalf("a node that joined has changed the ticket key")
+		}
+		c.Check()
+	})
 }
 
 // An operator recovers a node that is merely cut off: two clusters, and each serves its side. As soon as they hear each other the older
