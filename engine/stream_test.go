@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -246,6 +247,41 @@ func TestAnAnswerIsNotLostToTheResetBehindIt(t *testing.T) {
 			t.Errorf("after pieces of %d bytes read %q, %v; want the answer, and then a reset", piece, got, err)
 		}
 		other.Close()
+	}
+}
+
+// The same for HTTP: what the server says last is a response that ends with its connection. Whether it was whole nobody can tell; the client
+// gets it, and is told that.
+func TestAResponseIsNotLostToTheResetBehindIt(t *testing.T) {
+	g := &gate{shut: make(chan struct{}), open: make(chan struct{})}
+	answer, answered := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	addr := serve(t, func(c net.Conn) {
+		if first.Swap(true) {
+			return
+		}
+		io.ReadFull(c, make([]byte, 1))
+		<-answer
+		io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\n\r\nenough")
+		c.Close()
+		close(answered)
+	})
+	r := start(t, engine.Options{Sticky: g}, func(port int) string {
+		return httpFrontend(port, "sticky \"table\" {\n key = client\n ttl = \"1m\"\n}", addr)
+	})
+	c := r.dial()
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+	waitFor(t, "the server to have the request", func() bool { return r.backend().Servers[0].BytesIn > 0 })
+	g.armed.Store(true)
+	other := r.dial()
+	io.WriteString(other, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-g.shut
+	close(answer)
+	<-answered
+	g.open <- struct{}{}
+	got, err := io.ReadAll(c)
+	if !strings.HasPrefix(string(got), "HTTP/1.1 413 ") || !strings.HasSuffix(string(got), "\r\n\r\nenough") || err == nil {
+		t.Errorf("read %q, %v; want the response, and then a reset", got, err)
 	}
 }
 

@@ -47,7 +47,7 @@ const (
 	clientHead                         // before or in a request head
 	clientBusy                         // an exchange is under way
 	clientStream                       // a tunnel: TCP mode, or after 101
-	clientCut                          // one side of it was reset, and the other has yet to get what came before
+	clientCut                          // of a tunnel one side was reset, or a response cut off: what came before has yet to be delivered
 	clientClosing                      // the last response is on its way out
 	clientLinger                       // our direction is closed; what still comes is thrown away
 	clientHandshake                    // of TLS, in a goroutine that has the descriptor

@@ -288,9 +288,12 @@ func (s *server) readChunks() {
 }
 
 // cutOff ends a response that can not be completed. The client must see that: its connection is reset, since to close it would
-// look like the proper end of a body without a length.
+// look like the proper end of a body without a length. But it gets what there was of the response: to a server that resets the
+// connection because it has not read all of the request, it was whole.
 func (s *server) cutOff(kind plan.Failure) {
+	c := s.c
 	s.w.failure(s.pool.server, kind)
-	s.c.fail(kind)
-	s.c.drop(true)
+	c.fail(kind)
+	c.endExchange(true)
+	c.resetBehind()
 }

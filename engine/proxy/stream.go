@@ -154,6 +154,11 @@ func (c *client) cut() {
 	default:
 		c.endExchange(true)
 	}
+	c.resetBehind()
+}
+
+// resetBehind resets the side that is left, behind all that it was sent.
+func (c *client) resetBehind() {
 	c.state = clientCut
 	left, _ := c.left()
 	if left.held {
@@ -163,7 +168,7 @@ func (c *client) cut() {
 	c.deliver()
 }
 
-// left is the side of a tunnel that was not reset, and the flow towards it.
+// left is the side that was not reset, of a tunnel or after a response that was cut off, and the flow towards it.
 func (c *client) left() (*conn, *flow) {
 	if s := c.x.srv; s != nil {
 		return &s.conn, &c.up
