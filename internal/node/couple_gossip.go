@@ -123,6 +123,9 @@ func (n *Node) coupleGossip(ctx context.Context) {
 			last = string(b)
 			n.cluster.SetMeta(b)
 		}
+		if leaving {
+			n.farewell.Set(true)
+		}
 		select {
 		case <-viewed:
 		case <-judged:

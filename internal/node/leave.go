@@ -23,6 +23,12 @@ func (n *Node) leave(drain time.Duration) {
 	n.leaving.Set(true)
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
+	if n.engine != nil { // a witness says nothing, and flaps for nobody
+		// A node with nothing to give away has left before its gossip is woken, and would be one that was lost.
+		word, enough := context.WithTimeout(context.Background(), wordSpreads)
+		_, _ = n.farewell.Wait(word, func(said bool) bool { return said })
+		enough()
+	}
 	if n.wanted() {
 		pause(ctx, min(wordSpreads, drain/4))
 	}

@@ -121,6 +121,7 @@ type Node struct {
 	flapping  watch.Value[map[string]time.Time] // nodes that were lost too often of late, and until when
 	returns   watch.Value[[]returning]          // what this node will move back, as long as it leads
 	leaving   watch.Value[bool]                 // this node was asked to stop, and begins to
+	farewell  watch.Value[bool]                 // its gossip says so
 	draining  atomic.Bool                       // it has begun; for good
 	judging   sync.Mutex                        // see tellFit
 	drains    watch.Value[map[string]int]       // connections by VIP, of those that are held or parked; -1: not known
