@@ -131,7 +131,7 @@ func (r *Recovery) replay() error {
 		r.last.Index, r.last.Term = l.Index, l.Term
 	}
 	if !c.view().Founded() {
-		return fmt.Errorf("%s has no log yet: there is nothing to go on with", c.name)
+		return fmt.Errorf("%s has no log yet: there is nothing to go on with; recover on a node that has run", c.name)
 	}
 	r.last.Generation = c.view().Cluster.Generation
 	for _, s := range voters.Servers {

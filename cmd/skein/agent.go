@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -143,7 +144,7 @@ func (c *cli) clusterInitCommand() *cobra.Command {
 			}
 			id, err := node.Found(conf)
 			if err != nil {
-				return failed(err)
+				return notMember(err)
 			}
 			fmt.Fprintf(c.out, "Cluster %s is founded; %s is its first node.\n\n", id, conf.Name)
 			fmt.Fprintf(c.out, "Next:\n  start it here           systemctl enable --now skein   (or: skein agent --config %s)\n", file)
@@ -153,6 +154,23 @@ func (c *cli) clusterInitCommand() *cobra.Command {
 	}
 	nodeFileFlag(cmd, &file)
 	return cmd
+}
+
+// notMember is why a host has not become a member, with what to do about it where the error does not say that itself.
+func notMember(err error) error {
+	var (
+		unreached *net.OpError
+		unknown   *net.DNSError
+	)
+	switch {
+	case errors.Is(err, node.ErrMember):
+		return failf("start it: systemctl start skein; to leave that cluster, remove this node there, stop its agent, and move that directory away", "%v", err)
+	case errors.Is(err, node.ErrPin):
+		return failf("name a member of the cluster that the token is of, or get one of this cluster: skein cluster token", "%v", err)
+	case errors.As(err, &unknown), errors.As(err, &unreached), errors.Is(err, context.DeadlineExceeded):
+		return failf("does the agent of a member run there, and is its port (7940/tcp as a rule) open to this host? `skein cluster token` prints its address", "%v", err)
+	}
+	return failed(err)
 }
 
 // clusterJoinCommand is `skein cluster join`.
@@ -175,7 +193,7 @@ func (c *cli) clusterJoinCommand() *cobra.Command {
 			fmt.Fprintf(c.errOut, "joining at %s ...\n", a[0])
 			id, err := node.Join(ctx, conf, a[0], token)
 			if err != nil {
-				return failed(err)
+				return notMember(err)
 			}
 			fmt.Fprintf(c.out, "%s is a node of cluster %s.\n\nNext:\n  start it here  systemctl enable --now skein   (or: skein agent --config %s)\n",
 				conf.Name, id, file)

@@ -5,10 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/skeinlb/skein/internal/node"
 )
 
 // What this host forbids is said with what to do about it; other failures have no such hint.
@@ -24,6 +30,48 @@ func TestWhatIsForbiddenHasAHint(t *testing.T) {
 		c := &cli{errOut: &said, env: func(string) string { return "" }}
 		if code := c.finish(failed(fmt.Errorf("join: %w", tc.err))); code != exitFailed || said.String() != tc.want {
 			t.Errorf("exit code %d, said %q, want %q", code, &said, tc.want)
+		}
+	}
+}
+
+// What keeps a host out of a cluster, be it this host, the way there or the cluster, comes with what to do.
+func TestWhatKeepsAHostOutHasAHint(t *testing.T) {
+	dir := t.TempDir()
+	hcl := filepath.Join(dir, "node.hcl")
+	if err := os.WriteFile(hcl, fmt.Appendf(nil, "name = \"lb1\"\ndata_dir = %q\nadvertise = \"127.0.0.1\"\n", dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		var said bytes.Buffer
+		c := &cli{in: strings.NewReader(""), out: io.Discard, errOut: &said, env: func(string) string { return "" }}
+		if code := c.run(context.Background(), append(args, "--config", hcl)); code != exitFailed && code != exitOK {
+			t.Errorf("skein %v: exit code %d", args, code)
+		}
+		return said.String()
+	}
+	if said := run("cluster", "init"); said != "" {
+		t.Fatalf("the first time: %s", said)
+	}
+	if said := run("cluster", "init"); !strings.Contains(said, "already a member") || !strings.Contains(said, " hint: start it: systemctl start skein") {
+		t.Errorf("the second time: %s", said)
+	}
+	for _, tc := range []struct {
+		err  error
+		hint string
+	}{
+		{node.ErrMember, "start it: "},
+		{node.ErrPin, "name a member of the cluster that the token is of"},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, "does the agent of a member run there"},
+		{&net.DNSError{Err: "no such host", Name: "lb9"}, "does the agent of a member run there"},
+		{context.DeadlineExceeded, "does the agent of a member run there"},
+		{fs.ErrPermission, "run it as root"},
+	} {
+		var said bytes.Buffer
+		c := &cli{errOut: &said, env: func(string) string { return "" }}
+		c.finish(notMember(fmt.Errorf("join at 198.51.100.1:7940: %w", tc.err)))
+		if !strings.Contains(said.String(), "error: join at 198.51.100.1:7940: ") || !strings.Contains(said.String(), " hint: "+tc.hint) {
+			t.Errorf("said %q, want the hint %q", &said, tc.hint)
 		}
 	}
 }

@@ -15,8 +15,13 @@ import (
 	"github.com/skeinlb/skein/vip"
 )
 
-// ErrNoCluster says that this host belongs to no cluster yet.
-var ErrNoCluster = cluster.ErrNoCluster
+// ErrNoCluster says that this host belongs to no cluster yet, ErrMember that it belongs to one already, and ErrPin that it has reached another
+// cluster than it has a token for.
+var (
+	ErrNoCluster = cluster.ErrNoCluster
+	ErrMember    = cluster.ErrMember
+	ErrPin       = cluster.ErrPin
+)
 
 // Found makes a new cluster with this host as its first node. It comes to life when the host's agent runs.
 func Found(c *config.Node) (id string, err error) { return cluster.Found(newcomer(c)) }
