@@ -51,7 +51,7 @@ type Return struct {
 // well. returns are the moves that time alone will bring: when the first is due, ask again.
 //
 // VIPs of one group are one unit; every other VIP is one of its own. A unit that nobody holds, or whose holder is dead, unfit, unable, no
-// balancer of this cluster any more, drained, short of servers where another node is not, or unable to put the newest configuration in force
+// balancer of this cluster any more, drained, short of servers where another node is not and would have noticed, or unable to put the newest configuration in force
 // where another node has, goes to the best node that can take it: one that serves the newest configuration, is not flapping, then the first in prefer, then the one that holds the fewest units, then the leader, then the first by name. With
 // failback, a unit goes back to the node that prefer ranks highest once that has been well for so long. A holder that health does not
 // mention is not judged, and is given nothing either. What nobody can take stays where it is; who leads never matters to a holder
@@ -221,7 +221,7 @@ func (u *unit) wrong(v *View, health map[string]NodeHealth, best string) string 
 		return u.holder + " is drained"
 	case u.behind(v, health, u.holder) > 0 && u.behind(v, health, best) == 0 && !health[best].Flapping:
 		return fmt.Sprintf("%s could not put revision %d in force, %s has", u.holder, v.Revision.Number, best)
-	case u.short(h) && !u.short(health[best]) && !health[best].Flapping:
+	case u.short(h) && h.Well >= u.noticed(v) && !u.short(health[best]) && !health[best].Flapping:
 		return u.holder + " sees fewer healthy servers than minimum_servers"
 	}
 	return ""
@@ -270,6 +270,26 @@ func (u *unit) unable(h NodeHealth) bool {
 // short reports whether the node of that health lacks servers behind one of u's VIPs.
 func (u *unit) short(h NodeHealth) bool {
 	return slices.ContainsFunc(u.vips, func(name string) bool { return slices.Contains(h.Short, name) })
+}
+
+// spreads is how long it takes until all have heard what a node says of itself.
+const spreads = time.Second
+
+// noticed is how long after one node every other one has seen the same of the servers behind u. Servers that die are dead for all, and an address
+// must not go to a node that is merely about to notice: its probes come up to an interval later, and take up to their timeout.
+func (u *unit) noticed(v *View) time.Duration {
+	d := spreads
+	if v.Config == nil {
+		return d
+	}
+	for _, name := range u.vips {
+		for _, b := range v.Config.BackendsBehind(name) {
+			if b.Check != nil {
+				d = max(d, b.Check.Interval+b.Check.Timeout+spreads)
+			}
+		}
+	}
+	return d
 }
 
 // behind tells how far a node is from serving the newest configuration: 0, it does; 1, it has not said so; 2, it could not put it in

@@ -2,9 +2,12 @@ package lab
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/skeinlb/skein/api"
 	"github.com/skeinlb/skein/internal/lab"
 )
 
@@ -60,6 +63,49 @@ func TestAllNodesRestart(t *testing.T) {
 	}
 	if n, d := s.watch.TwoHolders(since); n > 0 {
 		t.Errorf("two nodes answered for the address in %d samples over %v\n%s", n, d, timeline(s, since))
+	}
+}
+
+// TestMinimumServers has the holder alone not reach two of its three web servers: the address moves to a node that does, as on a planned move, and
+// the status says why. When no node reaches them a move would help nobody, and none is made; nor does the address move when they are back.
+func TestMinimumServers(t *testing.T) {
+	s := newCluster(t, webOf, echoOf)
+	s.trafficOn(strings.Replace(s.config(), fmt.Sprintf(`{ address = "%v/24" }`, vip), fmt.Sprintf("{\n  address = \"%v/24\"\n  minimum_servers = 2\n}", vip), 1))
+	s.whole()
+	var broken, balancers []*lab.Host
+	for _, h := range s.world.Hosts() {
+		switch h.Name {
+		case "web2", "web3":
+			broken = append(broken, h)
+		case "lb1", "lb2", "lb3":
+			balancers = append(balancers, h)
+		}
+	}
+	short := func(who string) func(*api.Status) bool {
+		return func(st *api.Status) bool {
+			return slices.ContainsFunc(st.Alarms, func(a api.Alarm) bool {
+				return a.What == fmt.Sprintf(`vip "public": %s fewer healthy servers than its minimum_servers`, who)
+			})
+		}
+	}
+	n, since := s.holding(), time.Now()
+	s.must(s.world.Partition([]*lab.Host{n.Host}, broken))
+	s.until("another node holds the address", func() bool { h := s.holder(); return h != "" && h != n.Name })
+	s.wait("the status to say why", short(n.Name+" sees"))
+	o := s.settled(since)
+	t.Logf("%s -> %s: outage %v, %d of %d requests failed: %v", n.Name, s.holder(), o.Length().Round(time.Millisecond), o.Failed, o.Requests, o.Errors)
+
+	next, epoch := s.holder(), s.epoch()
+	s.must(s.world.Partition(balancers, broken))
+	s.wait("no node to see enough", short("lb1 and lb2 and lb3 see"))
+	s.must(s.world.Heal())
+	s.wait("all nodes to see enough again", func(st *api.Status) bool { return len(st.Alarms) == 0 })
+	s.whole()
+	if now := s.epoch(); now != epoch || s.holder() != next {
+		t.Errorf("the address went from %s to %s (epoch %s, then %s) though no node was better", next, s.holder(), epoch, now)
+	}
+	if k, d := s.watch.TwoHolders(since); k > 0 {
+		t.Errorf("two nodes answered for the address in %d samples over %v\n%s", k, d, timeline(s, since))
 	}
 }
 
