@@ -22,10 +22,13 @@ const (
 	// deadAfter is when a connection counts as dead that says nothing while a newer question has been answered over another one. TCP
 	// has sent a segment that was lost once more by then.
 	deadAfter = 250 * time.Millisecond
+	// crossing is how long answers over two connections may overtake each other: those of a node that was busy come all at once.
+	crossing = 30 * time.Millisecond
 )
 
 // overtake makes an exchange over one connection, and over another one as well whenever the newest has failed, or has said nothing for
-// that long. The first answer counts. dead is called when an attempt was overtaken and is still silent deadAfter its beginning.
+// that long. The first answer counts. dead is called when an attempt was overtaken and is still silent deadAfter its beginning,
+// and crossing after it was overtaken.
 func overtake[T any](silence time.Duration, exchange func(*T) error, resp *T, dead func(begun time.Time)) error {
 	type outcome struct {
 		n    int
@@ -58,7 +61,7 @@ func overtake[T any](silence time.Duration, exchange func(*T) error, resp *T, de
 				if ended[n].Load() {
 					continue
 				}
-				time.AfterFunc(deadAfter-time.Since(begun[n]), func() {
+				time.AfterFunc(max(deadAfter-time.Since(begun[n]), crossing), func() {
 					if !ended[n].Load() {
 						dead(begun[n])
 					}

@@ -34,6 +34,7 @@ func TestAnExchangeOvertakesSilentConnections(t *testing.T) {
 		{"one was closed, one is dead", []end{{0, refused}, never, {time.Millisecond, nil}}, silence + time.Millisecond, 3, true, true},
 		{"the first is slow", []end{{50 * time.Millisecond, nil}, {20 * time.Millisecond, nil}}, 50 * time.Millisecond, 2, true, false},
 		{"the first is overtaken, and alive", []end{{deadAfter - time.Millisecond, nil}, {0, nil}}, silence, 2, true, false},
+		{"busy, and the answers cross", []end{{501 * time.Millisecond, nil}, {460 * time.Millisecond, nil}, never, never}, 500 * time.Millisecond, 4, true, false},
 		{"nobody answers", []end{never, never, never, never}, rpcTimeout + 3*silence, 4, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
