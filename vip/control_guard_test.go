@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"testing"
@@ -45,5 +46,76 @@ func TestAGuestThatIsTurnedAwayTakesNothingWithIt(t *testing.T) {
 	}
 	if after, err := os.Stat("/proc/self/fd/0"); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the guard's own descriptor 0 was closed: %v", err)
+	}
+}
+
+// seated gives a guard a guest, and returns the guest's end.
+func seated(t *testing.T, g *guard, i int) (theirs int) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.ctl.guests[i] = guest{fd: fds[0], pid: os.Getpid()}
+	t.Cleanup(func() { unix.Close(fds[1]) })
+	return fds[1]
+}
+
+// greets says hello with a page, as an agent does, and returns the page and what the guard answers.
+func greets(t *testing.T, g *guard, i, theirs int) (*page, toAgent) {
+	t.Helper()
+	p, err := newPage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.close)
+	if err := unix.Sendmsg(theirs, []byte(`{"hello":{"protocol":1}}`), unix.UnixRights(p.fd), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	g.hearGuest(&g.ctl.guests[i])
+	return p, heardOf(t, theirs)
+}
+
+func heardOf(t *testing.T, theirs int) (m toAgent) {
+	t.Helper()
+	buf := make([]byte, controlMax)
+	n, err := unix.Read(theirs, buf)
+	if err != nil || n == 0 {
+		t.Errorf("no answer: %d bytes, %v", n, err)
+		return m
+	}
+	if err := json.Unmarshal(buf[:n], &m); err != nil {
+		t.Error(err)
+	}
+	return m
+}
+
+// An agent that greets twice is the one that it was: its addresses stay, and it is told. Whether it would make room for a successor does
+// not matter. It was dropped without a word to the machine, the log or the time that a guard without an agent lasts: one that ran for
+// longer than that ended at once.
+func TestAnAgentThatGreetsTwiceStays(t *testing.T) {
+	for _, yields := range []int64{0, int64(1e9)} {
+		g := newGuard(GuardOptions{})
+		g.log = slog.New(slog.DiscardHandler)
+		g.ctl, g.m = &controlServer{listen: -1}, newMachine(0, 1, false)
+		t.Cleanup(g.close)
+		theirs := seated(t, g, 0)
+		p, m := greets(t, g, 0, theirs)
+		if m.Welcome == nil {
+			t.Fatalf("it is not welcome: %+v", m)
+		}
+		g.ctl.guests[0].yields = yields
+		p.word(lineFit).Store(1)
+
+		_, m = greets(t, g, 0, theirs)
+		if m.Problem == "" {
+			t.Errorf("yields %d: it is not told: %+v", yields, m)
+		}
+		if c := g.ctl.agent(); c == nil || c.pid != os.Getpid() || c.yields != yields {
+			t.Errorf("yields %d: the agent is %+v now", yields, c)
+		}
+		if g.page.word(lineFit).Load() != 1 {
+			t.Errorf("yields %d: the page is another", yields)
+		}
 	}
 }

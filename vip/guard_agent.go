@@ -29,7 +29,7 @@ func (g *guard) hearGuest(c *guest) {
 		if !ok {
 			return
 		}
-		if m.Hello == nil && m.fd >= 0 {
+		if (m.Hello == nil || c.attached) && m.fd >= 0 {
 			unix.Close(m.fd)
 		}
 		if m.err != nil && c.attached { // its stamps are good: it lives, and what it said before stands
@@ -47,6 +47,9 @@ func (g *guard) hearGuest(c *guest) {
 		case m.Quit && (c.attached || c.quitting):
 			g.quit = true
 			return
+		case m.Hello != nil && c.attached: // it is served, with the page that it came with
+			g.log.Error("the agent greets once more", "pid", c.pid)
+			g.ctl.send(c, toAgent{Problem: "its agent has greeted it twice"})
 		case m.Hello != nil:
 			g.greet(c, m.Hello, m.fd)
 		case !c.attached:
