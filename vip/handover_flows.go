@@ -41,6 +41,7 @@ const (
 // diagSocket speaks sock_diag. One goroutine uses it.
 type diagSocket struct {
 	fd  int
+	seq uint32 // of the last request
 	buf []byte
 }
 
@@ -102,6 +103,8 @@ func (d *diagSocket) ask(typ, flags uint16, body []byte, f func([]byte)) error {
 	binary.NativeEndian.PutUint32(msg, uint32(unix.SizeofNlMsghdr+len(body)))
 	binary.NativeEndian.PutUint16(msg[4:], typ)
 	binary.NativeEndian.PutUint16(msg[6:], unix.NLM_F_REQUEST|flags)
+	d.seq++
+	binary.NativeEndian.PutUint32(msg[8:], d.seq)
 	if err := unix.Sendto(d.fd, append(msg, body...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
@@ -118,10 +121,11 @@ func (d *diagSocket) ask(typ, flags uint16, body []byte, f func([]byte)) error {
 			if size < unix.SizeofNlMsghdr || size > len(b) {
 				return errors.New("the kernel's answer makes no sense")
 			}
-			switch payload := b[unix.SizeofNlMsghdr:size]; binary.NativeEndian.Uint16(b[4:]) {
-			case unix.NLMSG_DONE:
+			switch payload, typ := b[unix.SizeofNlMsghdr:size], binary.NativeEndian.Uint16(b[4:]); {
+			case binary.NativeEndian.Uint32(b[8:]) != d.seq: // the rest of an answer that was given up
+			case typ == unix.NLMSG_DONE:
 				return nil
-			case unix.NLMSG_ERROR:
+			case typ == unix.NLMSG_ERROR:
 				if len(payload) < 4 {
 					return errors.New("the kernel's answer makes no sense")
 				}
