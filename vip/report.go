@@ -169,7 +169,7 @@ func (m *machine) reportPeer(now int64, p *peer, r *report) {
 		if !p.confirmed && c.flags&entryHeld != 0 {
 			s.Held = append(s.Held, m.vips[i].name)
 		}
-		if c.mac != [6]byte{} {
+		if c.mac != [6]byte{} && c.flags&(entryHeld|entryParked) != 0 { // those of all VIPs of all nodes would not fit a packet
 			mac := c.mac
 			if m.vips[i].router != 0 {
 				mac = p.mac // by which the node itself can be reached

@@ -301,7 +301,7 @@ type PeerState struct {
 	Profile     string
 	MAC         string            // of its VIP interface
 	Held        []string          // as it said last; empty once it is confirmed dead
-	MACs        map[string]string // by VIP: of the interface where it holds it, or would
+	MACs        map[string]string // by VIP that it holds or has parked: of the interface there
 	Parked      []string          // VIPs that it has moved away and still serves what it had of; empty once nobody hears it
 	Unable      []string          // VIPs that it cannot hold, as it said last
 	Links       []PeerLink
