@@ -275,7 +275,7 @@ func (n *Node) handOn(ctx context.Context, h *heir, end func()) (*heir, error) {
 	}
 	h.kill()
 	n.log.Error("the new agent failed; this binary goes on", "version", h.version, "why", err)
-	t.Failed = &failedUpgrade{PID: h.pid, Version: h.version, Why: err.Error(), At: time.Now()}
+	t.Failed = &failedUpgrade{PID: h.pid, Version: h.version, Why: cut(err), At: time.Now()}
 	own, err := startHeir(ctx, ownImage, append([]string{n.program}, os.Args[1:]...))
 	if err != nil {
 		return nil, err
@@ -381,7 +381,23 @@ func (n *Node) down() (names []string) {
 		}
 	}
 	slices.Sort(names)
-	return names[:min(len(names), downMax)]
+	return fitting(names, downMax)
+}
+
+// fitting is as many of the names as take up to max bytes in a packet.
+func fitting(names []string, max int) []string {
+	for i, name := range names {
+		if max -= len(name) + len(`"",`); max < 0 {
+			return names[:i]
+		}
+	}
+	return names
+}
+
+// cut is the text of an error as it fits a packet.
+func cut(err error) string {
+	text := err.Error()
+	return text[:min(len(text), whyMax)]
 }
 
 // ProgramPath finds the file that this process was started from by its first argument, as it would be found again: a link may point to

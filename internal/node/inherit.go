@@ -53,8 +53,7 @@ func (i *Inheritance) Refuse(why error) {
 	if i == nil {
 		return
 	}
-	text := why.Error()
-	say(i.conn, toAgent{Problem: text[:min(len(text), 4096)]}) // if it fails, the end of this process says enough
+	say(i.conn, toAgent{Problem: cut(why)}) // if it fails, the end of this process says enough
 	i.conn.Close()
 }
 

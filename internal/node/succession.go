@@ -39,7 +39,8 @@ const (
 	yieldGrace    = 10 * time.Second // for the successor to tell the guard how it is, from its greeting on
 	socketsMax    = 128              // descriptors in a packet; the kernel takes 253
 	packetMax     = 128 << 10
-	downMax       = 1000
+	downMax       = 96 << 10 // bytes of names in a Take; the rest of a packet is enough for a whyMax of which each byte takes six
+	whyMax        = 4096     // bytes
 )
 
 // toHeir is what an agent says.
@@ -59,7 +60,7 @@ type wireSockets struct {
 type take struct {
 	Loops   int            `json:"loops"`
 	Applied uint64         `json:"applied"`          // how far the log was applied: the successor serves nothing older
-	Down    []string       `json:"down,omitempty"`   // "backend/server", the first downMax of those that the checks find down
+	Down    []string       `json:"down,omitempty"`   // "backend/server", the first of those that the checks find down, see downMax
 	Failed  *failedUpgrade `json:"failed,omitempty"` // of another successor, before this one
 }
 

@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -65,6 +67,49 @@ func TestSocketsGoFromAgentToSuccessor(t *testing.T) {
 	i.Refuse(os.ErrPermission)
 	if err := <-given; err == nil {
 		t.Error("a successor that refused was taken for one that serves")
+	}
+}
+
+// The largest that a configuration and a failure make of a Take still arrives: more servers down than fit, each with the longest names, after
+// a successor that failed with as much to say as it may, none of which is as short in JSON. The text of a failure was not cut: then neither the
+// next process nor one more of this binary could follow, and the address was lost.
+func TestTheLargestTakeFitsAPacket(t *testing.T) {
+	long := strings.Repeat("n", 63)
+	var down []string
+	for i := range 5000 {
+		down = append(down, fmt.Sprintf("%s/%s%04d", long, long[4:], i))
+	}
+	ours, theirs, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	conn, err := connOf(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	all := take{Loops: 64, Applied: 1<<64 - 1, Down: fitting(down, downMax), Failed: &failedUpgrade{
+		PID: 1 << 22, Version: long + long, Why: cut(errors.New(strings.Repeat("\x01", packetMax))), At: time.Now(),
+	}}
+	if err := say(ours, toHeir{Take: &all}); err != nil {
+		t.Fatal(err)
+	}
+	i := &Inheritance{conn: conn}
+	if err := i.Take("v2"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(i.take.Down); n < 700 || i.take.Down[n-1] != down[n-1] || len(i.take.Failed.Why) != whyMax {
+		t.Errorf("%d names, a reason of %d bytes", n, len(i.take.Failed.Why))
+	}
+}
+
+func TestNamesThatFit(t *testing.T) {
+	names := []string{"a/b", "a/c", "a/d"} // six bytes each, with quotes and a comma
+	for room, want := range map[int]int{0: 0, 5: 0, 6: 1, 17: 2, 18: 3, 99: 3} {
+		if got := fitting(names, room); len(got) != want {
+			t.Errorf("%d bytes: %v, want %d names", room, got, want)
+		}
 	}
 }
 
