@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,50 @@ func TestAnEngineFollowsAnotherOnItsSockets(t *testing.T) {
 	}
 	done.Store(true)
 	clients.Wait()
+}
+
+// An engine that follows another has its loops, not one for each processor that is there by now. What they count adds up: every connection is
+// one loop's, and every request one frontend's.
+func TestLoopsCountWhateverTheProcessors(t *testing.T) {
+	server := named(t, "s1")
+	for _, c := range []struct{ loops, procs int }{{3, 1}, {1, 3}} {
+		before := runtime.GOMAXPROCS(c.procs)
+		var text string
+		old := start(t, engine.Options{Loops: c.loops}, func(port int) string { text = httpFrontend(port, "", server); return text })
+		sockets, err := old.e.Sockets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.GOMAXPROCS(c.procs)
+		heir, err := engine.New(engine.Options{Loops: c.loops, Sockets: sockets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- heir.Run(ctx) }()
+		if err := heir.Apply(parse(t, text)); err != nil {
+			t.Fatal(err)
+		}
+		old.end()
+		const clients = 30
+		for range clients {
+			conn := old.dial()
+			ask(t, conn, bufio.NewReader(conn), "GET", "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		}
+		var st engine.Stats
+		waitFor(t, "every request to be counted", func() bool { st = heir.Stats(); return st.Frontends[0].Requests == clients })
+		open := int64(0)
+		for _, l := range st.Loops {
+			open += l.Clients
+		}
+		if f := st.Frontends[0]; len(st.Loops) != c.loops || open != clients || f.Connections != clients {
+			t.Errorf("%d loops on %d processors: %d loops with %d clients; the frontend counted %d", c.loops, c.procs, len(st.Loops), open, f.Connections)
+		}
+		cancel()
+		<-ended
+		runtime.GOMAXPROCS(before)
+	}
 }
 
 // Sockets that the first configuration does not listen on are closed, and those of a configuration that fails wait for the next one.

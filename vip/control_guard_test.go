@@ -119,3 +119,45 @@ func TestAnAgentThatGreetsTwiceStays(t *testing.T) {
 		}
 	}
 }
+
+// A guard serves agents one after the other, and the next may have more loops or fewer: exactly its own are watched from then on. One that
+// hung in the former agent says nothing of the next, and one beyond the former's number does.
+func TestASuccessorMayHaveAnotherNumberOfLoops(t *testing.T) {
+	for _, c := range []struct {
+		former, next int
+		hangs        int // of the next, the last but so many; -1: none
+		want         verdict
+	}{
+		{3, 1, -1, agentFine}, {3, 1, 0, loopHangs}, {1, 3, -1, agentFine}, {1, 3, 0, loopHangs}, {2, MaxLoops, 0, loopHangs}, {MaxLoops, 2, -1, agentFine},
+	} {
+		g := newGuard(GuardOptions{})
+		g.log = slog.New(slog.DiscardHandler)
+		g.ctl, g.m = &controlServer{listen: -1}, newMachine(0, 1, false)
+		t.Cleanup(g.close)
+		first, _ := greets(t, g, 0, seated(t, g, 0))
+		(&Agent{page: first}).Progress(c.former)
+		for i := range c.former {
+			first.word(lineFirst + i).Store(7) // and stands still
+		}
+		g.ctl.guests[0].yields = 1
+
+		second, m := greets(t, g, 1, seated(t, g, 1))
+		if m.Welcome == nil || g.ctl.agent() != &g.ctl.guests[1] {
+			t.Fatalf("%d loops after %d: not welcome: %+v", c.next, c.former, m)
+		}
+		words := (&Agent{page: second}).Progress(c.next)
+		begin := g.now()
+		for now := begin; now < begin+800*ms; now += 20 * ms {
+			second.word(lineAgent).Add(1)
+			for i := range words {
+				if i != len(words)-1-c.hangs || now == begin || c.hangs < 0 {
+					words[i].Add(1)
+				}
+			}
+			g.watch(now)
+		}
+		if g.dogSay != c.want {
+			t.Errorf("%d loops after %d, number %d from the end hangs: %q, want %q", c.next, c.former, c.hangs, g.dogSay, c.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,7 +14,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/skeinlb/skein/config"
 	"github.com/skeinlb/skein/engine"
+	"github.com/skeinlb/skein/healthcheck"
+	"github.com/skeinlb/skein/state"
 	"github.com/skeinlb/skein/vip"
 )
 
@@ -109,6 +113,25 @@ func TestNamesThatFit(t *testing.T) {
 	for room, want := range map[int]int{0: 0, 5: 0, 6: 1, 17: 2, 18: 3, 99: 3} {
 		if got := fitting(names, room); len(got) != want {
 			t.Errorf("%d bytes: %v, want %d names", room, got, want)
+		}
+	}
+}
+
+// A successor has a loop for each socket that it is handed, however many processors there are for it by now; so has the next one after it.
+func TestASuccessorHasTheLoopsOfTheFormerAgent(t *testing.T) {
+	for loops := 1; loops <= 5; loops += 2 {
+		log := slog.New(slog.DiscardHandler)
+		n := &Node{machine: state.New(), inherited: &Inheritance{take: take{Loops: loops}}, checker: healthcheck.New(log)}
+		if err := n.openEdges(Options{Config: &config.Node{Name: "lb1", Role: config.Balancer}, Guard: &stillGuard{}, Log: log}); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(n.engine.Stats().Loops); got != loops || n.loops != loops {
+			t.Errorf("after %d loops: %d in the engine, %d for the guard and whoever follows", loops, got, n.loops)
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if err := n.engine.Run(ended); err != nil {
+			t.Error(err)
 		}
 	}
 }
