@@ -161,16 +161,24 @@ func (n *Node) Upgrade(ctx context.Context, drain time.Duration) (Successor, err
 		return Successor{}, errors.New("another upgrade of this node is under way")
 	}
 	h, err := n.readyHeir(ctx)
-	if err != nil {
-		n.upgrading.Store(false)
-		n.log.Error("upgrade refused", "binary", n.program, "why", err)
-		return Successor{}, err
+	if err == nil {
+		h.drain = drain
+		n.log.Info("the new agent is ready", "pid", h.pid, "version", h.version, "was", n.version)
+		select {
+		case n.heirs <- h:
+			return Successor{Version: h.version, PID: h.pid}, nil
+		case <-n.ending:
+			h.kill()
+			err = errEnding
+		}
 	}
-	h.drain = drain
-	n.log.Info("the new agent is ready", "pid", h.pid, "version", h.version, "was", n.version)
-	n.heirs <- h // one at a time
-	return Successor{Version: h.version, PID: h.pid}, nil
+	n.upgrading.Store(false)
+	n.log.Error("upgrade refused", "binary", n.program, "why", err)
+	return Successor{}, err
 }
+
+// errEnding says that a node is on its way out: it gives away what another process would take over.
+var errEnding = errors.New("this node is stopping")
 
 // readyHeir refuses what would lose something.
 func (n *Node) readyHeir(ctx context.Context) (*heir, error) {
@@ -219,6 +227,11 @@ func tooFar(f vip.Formats, self string, seen vip.State) string {
 // cannotFollow is why no process could follow this one now. The newest configuration is all that the log gives to another process: while it
 // is not in force here, this one alone can serve.
 func (n *Node) cannotFollow() error {
+	select {
+	case <-n.ending:
+		return errEnding
+	default:
+	}
 	if r := n.running.Get(); r.Error != "" && n.machine.Views().Get().ConfigError == nil {
 		return fmt.Errorf("%w: revision %d: %s", errBehind, r.Tried, r.Error)
 	}
@@ -242,7 +255,8 @@ func (n *Node) handOverBusy() error {
 var ErrMoving = errors.New("connections of an address that has moved are still being handed over here")
 
 // handOn ends the control plane and gives everything else to h. It returns nil when a successor serves, and what is left here is the
-// established connections. end ends the control plane, and waits for it.
+// established connections. end ends the control plane, and waits for it. A node that shall stop meanwhile goes through with it, since without a
+// control plane it can give nothing away in order.
 func (n *Node) handOn(ctx context.Context, h *heir, end func()) (*heir, error) {
 	begin := time.Now()
 	n.log.Info("handing over to the new agent", "pid", h.pid, "version", h.version)
@@ -289,8 +303,9 @@ func (n *Node) handOn(ctx context.Context, h *heir, end func()) (*heir, error) {
 	return own, nil
 }
 
-// retire serves what is established here until it has ended, h.drain is over, or ctx has ended and drain is over too. When h fails meanwhile,
-// this is over at once: its end is reported to its parent, which is this process, and whoever is to start another learns of it by our end.
+// retire serves what is established here until it has ended, h.drain is over, or ctx has ended and drain is over too; idle connections are closed
+// before that, as in leave. When h fails meanwhile, this is over at once: its end is reported to its parent, which is this process, and whoever
+// is to start another learns of it by our end.
 func (n *Node) retire(ctx context.Context, h *heir, drain time.Duration) {
 	if n.engine == nil {
 		h.conn.Close()
@@ -298,7 +313,8 @@ func (n *Node) retire(ctx context.Context, h *heir, drain time.Duration) {
 	}
 	most, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.drain)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drain, cancel) })
+	polite := min(drain/2, politeMost)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(polite, cancel) })
 	defer stop()
 	var late sync.WaitGroup
 	defer late.Wait()
@@ -320,10 +336,31 @@ func (n *Node) retire(ctx context.Context, h *heir, drain time.Duration) {
 			n.log.Info("what is left is closed", "why", err)
 		}
 	}
-	last, enough := context.WithTimeout(context.Background(), time.Second)
+	rest := time.Second // for what ends within a moment
+	if ctx.Err() != nil {
+		rest = max(rest, drain-polite)
+	}
+	last, enough := context.WithTimeout(context.Background(), rest)
 	defer enough()
-	n.engine.Drain(last) // the idle ones, and what ends within a moment
+	n.engine.Drain(last)
 	n.log.Info("the former agent ends")
+}
+
+// stopHeir passes on to h, which serves, that the node shall stop: this process was told so while that one took over. The function returned waits until
+// it has: the end of this process is what a service manager waits for, and says that the node has stopped.
+func (n *Node) stopHeir(h *heir, drain time.Duration) (stopped func()) {
+	n.log.Info("the new agent is told to stop", "pid", h.pid)
+	if err := say(h.conn, toHeir{Stop: true}); err != nil {
+		n.log.Error("the new agent does not hear that it shall stop", "pid", h.pid, "err", err)
+	}
+	most := time.NewTimer(drain + stopWithin)
+	return func() {
+		defer most.Stop()
+		select {
+		case <-h.ended:
+		case <-most.C:
+		}
+	}
 }
 
 // abandon ends what is left when nobody follows: the address goes, and what is under way may finish.

@@ -25,6 +25,13 @@ type Inheritance struct {
 	sockets []engine.Sockets
 }
 
+// former is how it stands with the agent that this process follows.
+type former struct {
+	followed bool // this process serves in its place
+	stop     bool // it passes on that the node shall stop
+	ended    bool // it has nothing left that it serves
+}
+
 // catchUp is how long a successor waits for the others to bring the end of the log that its predecessor had applied. A cluster without a
 // quorum cannot.
 const catchUp = 5 * time.Second
@@ -99,6 +106,7 @@ func (i *Inheritance) verdicts() map[healthcheck.Key]bool {
 // coupleSuccession: this node has what its predecessor had -> the guard, which serves it from then on; the predecessor, which retires.
 func (n *Node) coupleSuccession(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { n.inherited.conn.Close() })()
+	defer n.former.Update(func(f former) former { f.ended = true; return f })
 	if err := n.equal(ctx); err != nil {
 		if ctx.Err() == nil {
 			n.inherited.Refuse(err)
@@ -118,6 +126,7 @@ func (n *Node) coupleSuccession(ctx context.Context) error {
 	if n.serving != nil {
 		n.serving()
 	}
+	n.former.Update(func(f former) former { f.followed = true; return f })
 	for {
 		var m toHeir
 		fds, err := hear(n.inherited.conn, &m)
@@ -125,10 +134,26 @@ func (n *Node) coupleSuccession(ctx context.Context) error {
 			return nil // it has ended
 		}
 		engine.Sockets{FDs: fds}.Close()
+		if m.Stop {
+			n.log.Info("the former agent passes on that this node shall stop")
+			n.former.Update(func(f former) former { f.stop = true; return f })
+		}
 		if len(m.Learned) > 0 {
 			n.proposeSticky(ctx, m.Learned)
 		}
 	}
+}
+
+// untilStop returns when this node shall stop: by a signal, or by the word of the agent that it follows. While that one still holds everything and
+// has no log any more, there is nobody who could give the addresses away in order: so this process takes over first, if it can.
+func (n *Node) untilStop(ctx, life context.Context) {
+	asked, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
+	_, _ = n.former.Wait(asked, func(f former) bool { return f.stop })
+	most, enough := context.WithTimeout(life, servingWithin)
+	defer enough()
+	_, _ = n.former.Wait(most, func(f former) bool { return f.followed })
 }
 
 // equal waits until this node has applied what its predecessor had and runs the configuration.

@@ -52,6 +52,14 @@ func (n *Node) leave(drain time.Duration) {
 	defer enough()
 	_, _ = n.guard.State().Wait(polite, func(s vip.State) bool { return len(s.Parked) == 0 || !s.Connected })
 	n.drainEngine(ctx)
+	n.awaitFormer(ctx)
+}
+
+// awaitFormer waits until the agent that this process has followed has nothing left, which it serves on addresses that go with this process.
+func (n *Node) awaitFormer(ctx context.Context) {
+	if n.inherited != nil {
+		_, _ = n.former.Wait(ctx, func(f former) bool { return f.ended })
+	}
 }
 
 // inGroups reports whether all that this node holds is in VRRP groups: their backups, which are silent, take over as soon as it lets go,

@@ -108,6 +108,8 @@ type Node struct {
 	serving   func()        // the same
 	follow    chan struct{} // closed when the guard may be asked to serve this process; nil: it always could
 	heirs     chan *heir    // a process that is ready to follow this one
+	ending    chan struct{} // closed when this node ends, and nobody may follow it any more
+	former    watch.Value[former]
 	upgrading atomic.Bool
 	onDisk    watch.Value[api.Program]
 
@@ -141,7 +143,7 @@ type Node struct {
 func Open(o Options) (*Node, error) {
 	n := &Node{
 		conf: o.Config, version: o.Version, log: o.Log, started: time.Now(),
-		program: o.Program, inherited: o.Inherited, serving: o.Serving, heirs: make(chan *heir, 1),
+		program: o.Program, inherited: o.Inherited, serving: o.Serving, heirs: make(chan *heir), ending: make(chan struct{}),
 		level:   cmp.Or(o.Level, state.Level),
 		checker: healthcheck.New(o.Log.With("part", "check")),
 	}
@@ -262,8 +264,12 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 		goes("health checks", &wg, life, n.checker.Run)
 	}
 	goes("cluster", &wg, life, n.cluster.Run)
+	stop := ctx.Done()
 	if n.inherited != nil {
 		goes("succession", &wg, life, n.coupleSuccession)
+		asked := make(chan struct{})
+		stop = asked
+		couples(func(life context.Context) { defer close(asked); n.untilStop(ctx, life) })
 	}
 	couples(n.coupleGuard)
 	couples(n.coupleFitness)
@@ -312,15 +318,22 @@ func (n *Node) Run(ctx context.Context, drain time.Duration) error {
 
 	var err error
 	select {
-	case <-ctx.Done():
+	case <-stop:
+		close(n.ending)
 		n.leave(drain)
 	case err = <-failed:
+		close(n.ending)
 		n.log.Error("node ends", "why", err)
 	case h := <-n.heirs:
 		hush()
 		answers.Wait() // who has asked for this hears that it is done
-		if h, err = n.handOn(ctx, h, func() { end(); wg.Wait() }); err == nil {
+		if h, err = n.handOn(context.WithoutCancel(ctx), h, func() { end(); wg.Wait() }); err == nil {
+			stopped := func() {}
+			if ctx.Err() != nil {
+				stopped = n.stopHeir(h, drain)
+			}
 			n.retire(ctx, h, drain)
+			stopped()
 		} else {
 			n.log.Error("nobody follows; the node ends", "why", err)
 			n.abandon(drain)

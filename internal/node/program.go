@@ -92,6 +92,8 @@ func failedUpgradeOf(i *Inheritance) *api.FailedUpgrade {
 func upgradeError(err error, node string) error {
 	hint := ""
 	switch {
+	case errors.Is(err, errEnding):
+		hint = "start its agent again when it has ended: it runs what lies on the disk then"
 	case errors.Is(err, ErrMoving):
 		hint = "try again when they have ended: `skein vip list` counts them"
 	case errors.Is(err, errBehind):

@@ -25,6 +25,7 @@ import (
 //	configuration, then the guard)
 //	Serving                             ->  stops accepting, serves what it has to its end
 //	                                    <-  Learned: sticky entries that came too late for the log
+//	                                    <-  Stop: give the addresses away and end
 //
 // One of the two is the newer. Each passes over fields and packets that it does not know, and closes the descriptors that come with such
 // a packet; what the other has to understand is refused with a Problem, or by the want of an answer, while nothing has changed yet.
@@ -38,6 +39,7 @@ const (
 	servingWithin = 20 * time.Second // from Take to Serving
 	yieldGrace    = 10 * time.Second // for the successor to tell the guard how it is, from its greeting on
 	socketsMax    = 128              // descriptors in a packet; the kernel takes 253
+	stopWithin    = 10 * time.Second // for a successor that stops, beyond its time to drain
 	packetMax     = 128 << 10
 	downMax       = 96 << 10 // bytes of names in a Take; the rest of a packet is enough for a whyMax of which each byte takes six
 	whyMax        = 4096     // bytes
@@ -48,6 +50,7 @@ type toHeir struct {
 	Sockets []wireSockets `json:"sockets,omitempty"`
 	Take    *take         `json:"take,omitempty"`
 	Learned []byte        `json:"learned,omitempty"` // a batch for state.StickyLearn
+	Stop    bool          `json:"stop,omitempty"`    // the node shall stop, as this agent was told while the successor took over
 }
 
 // wireSockets says what the descriptors of a packet are, in their order.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skeinlb/skein/api"
+	"github.com/skeinlb/skein/internal/lab"
 	"github.com/skeinlb/skein/internal/lab/fleet"
 )
 
@@ -155,4 +159,97 @@ func TestUpgradeInPlaceLosesNothing(t *testing.T) {
 		}
 	})
 	report.write(t)
+}
+
+// logFrom returns what reads a node's log from here on.
+func (s *stage) logFrom(n *fleet.Node) func() string {
+	s.t.Helper()
+	before, err := os.Stat(n.LogPath())
+	s.must(err)
+	return func() string {
+		b, err := os.ReadFile(n.LogPath())
+		s.must(err)
+		return string(b[before.Size():])
+	}
+}
+
+// begun begins an upgrade of a node, and returns the process that is to follow while it hands over: stopped, so that it has not taken over. It
+// calls stops in that moment, before that one goes on.
+func (s *stage) begun(n *fleet.Node, stops func(next int)) (next int) {
+	s.t.Helper()
+	since := s.logFrom(n)
+	s.background("the upgrade", func(ctx context.Context) error {
+		_, _ = n.Skein(ctx, "node", "upgrade", n.Name) // the process that takes over stops at once, so that it may not be seen
+		return nil
+	})
+	s.until("the next process to be ready", func() bool {
+		_, line, found := strings.Cut(since(), "the new agent is ready")
+		if _, pid, ok := strings.Cut(line, "pid="); found && ok && strings.Contains(line, "\n") {
+			_, err := fmt.Sscan(pid, &next)
+			s.must(err)
+		}
+		return next != 0
+	})
+	s.must(unix.Kill(next, unix.SIGSTOP))
+	s.until("the node to hand over", func() bool { return strings.Contains(since(), "handing over to the new agent") })
+	if log := since(); strings.Contains(log, "the new agent serves") {
+		s.t.Fatalf("it took over before it was stopped:\n%s", log)
+	}
+	stops(next)
+	s.must(unix.Kill(next, unix.SIGCONT))
+	return next
+}
+
+// TestAStopDuringAnUpgradeGivesEverythingAway stops a node while one of its processes takes over from another: by a signal to both, as a
+// service manager sends it to all of a unit, and by one to the process that was started. The address moves as in any planned stop, nobody
+// notices, and neither process is left. A node that stops already is not upgraded, and says so.
+func TestAStopDuringAnUpgradeGivesEverythingAway(t *testing.T) {
+	s := newStage(t)
+	stopped := func(name string, what func(holder *fleet.Node)) {
+		t.Run(name, func(t *testing.T) {
+			s.t = t
+			s.whole()
+			holder, since := s.holding(), time.Now()
+			log := s.logFrom(holder)
+			what(holder)
+			s.ended(holder)
+			if r := s.nobodyNoticed(name, since); r.after == holder.Name {
+				t.Errorf("the address is still at %s", r.after)
+			}
+			if why := holder.Name + " stops"; !strings.Contains(log(), why) {
+				t.Errorf("the address was not given away by the node: %q is not in its log", why)
+			}
+			s.restart(holder)
+		})
+		s.t = t
+	}
+	for _, c := range []struct {
+		name string
+		both bool
+	}{{"both processes are told", true}, {"the former process is told", false}} {
+		stopped(c.name, func(holder *fleet.Node) {
+			next := s.begun(holder, func(next int) {
+				s.must(unix.Kill(holder.Agent().Pid, unix.SIGTERM))
+				if c.both {
+					s.must(unix.Kill(next, unix.SIGTERM))
+				}
+			})
+			s.ended(holder)
+			if err := unix.Kill(next, 0); err != unix.ESRCH {
+				s.t.Errorf("the process that took over is still there when the former one has ended: %v", err)
+			}
+		})
+	}
+	stopped("an upgrade after that", func(holder *fleet.Node) {
+		st := &lab.Stream{Target: netip.AddrPortFrom(vip, tcpPort), Every: 20 * time.Millisecond} // it lasts for the whole time to drain
+		s.background("a stream", func(ctx context.Context) error { return st.Run(ctx, s.client) })
+		s.until("the stream to flow", func() bool { return st.Report().Echoed > 0 })
+		log := s.logFrom(holder)
+		s.must(unix.Kill(holder.Agent().Pid, unix.SIGTERM))
+		s.until("the node to leave", func() bool { return strings.Contains(log(), "node leaves") })
+		out, err := holder.Skein(s.ctx, "node", "upgrade", holder.Name)
+		if err == nil || !strings.Contains(err.Error(), "this node is stopping") {
+			s.t.Errorf("upgrade: %v\n%s\nwant it to say that the node is stopping", err, out)
+		}
+	})
 }
