@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -261,4 +262,35 @@ func TestGuardsHoldAnIPv6Address(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// Where IPv6 is disabled on the loopback, a VIP of both families is parked with what is left of it.
+func TestAnAddressThatCannotBeParkedTakesNoOtherAlong(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	l, err := openLinks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	v4 := netip.MustParseAddr(labVIP)
+	v := &vip{prefixes: []netip.Prefix{netip.PrefixFrom(labVIP6, 64), netip.PrefixFrom(v4, 24)}}
+	if err := l.onLoopback(v, l.put); err == nil || !strings.Contains(err.Error(), "IPv6 is disabled on lo") {
+		t.Errorf("parked with IPv6 disabled: %v", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parked, err := netlink.AddrList(lo, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(parked, func(a netlink.Addr) bool { return a.IP.Equal(v4.AsSlice()) }) {
+		t.Errorf("on the loopback: %v; want %v, too", parked, v4)
+	}
 }
