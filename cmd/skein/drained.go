@@ -52,6 +52,14 @@ type leaving struct {
 	here   bool      // one of them has not moved yet
 	drains bool      // a node still serves one where it was
 	left   remaining // connections there
+	reset  remaining // connections that were there when the time for them was over
+}
+
+// drawReset says that not everything that was served has ended by itself.
+func (c *cli) drawReset(reset remaining) {
+	if !reset.none() {
+		fmt.Fprintf(c.out, "Reset when the time to drain was over: %v on the former holder.\n", reset)
+	}
 }
 
 // leftOfMove is what the moves have left behind. Nobody calls it before they are made.
@@ -90,11 +98,11 @@ func leftOnNode(s *api.Status, node string) leaving {
 	return l
 }
 
-// waitDrained waits until the addresses have moved and, unless f says otherwise, until nothing is left of their connections, and shows
-// how it goes. It returns what it saw last: connections are left when the time was over, and the addresses are here when nobody can take
-// them. An agent that does not answer for a while (it may be the one that leaves) is asked again.
-func (c *cli) waitDrained(ctx context.Context, f drainFlags, look func(*api.Status) leaving) (last leaving, err error) {
-	begin := c.now()
+// waitDrained waits until the addresses, of which that was asked at begin, have moved and, unless f says otherwise, until nothing is left of their connections, and shows
+// how it goes. It returns what it saw last: connections are left, or were reset, when the time was over, and the addresses are here when nobody
+// can take them. An agent that does not answer for a while (it may be the one that leaves) is asked again.
+func (c *cli) waitDrained(ctx context.Context, begin time.Time, f drainFlags, look func(*api.Status) leaving) (last leaving, err error) {
+	looked := false
 	last = leaving{here: true, left: remaining{uncounted: true}} // for all that is known
 	defer func() {
 		if c.errTTY {
@@ -108,7 +116,11 @@ func (c *cli) waitDrained(ctx context.Context, f drainFlags, look func(*api.Stat
 		took, silence := c.now().Sub(begin), ""
 		switch {
 		case err == nil:
-			last = look(s)
+			before := last.left
+			if last = look(s); looked && took >= f.drain && last.left.none() {
+				last.reset = before
+			}
+			looked = true
 			if !last.here && (!last.drains || f.noWait) || took > f.drain+movesWithin || last.here && took > movesWithin {
 				return last, nil
 			}

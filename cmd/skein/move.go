@@ -55,23 +55,21 @@ is over. Clients that keep HTTP connections open are asked to close them with th
 			}
 			ctx, cancel := bounded(cmd)
 			defer cancel()
-			waiting := c.progress("waiting for another node to take " + a[0])
+			waiting, begin := c.progress("waiting for another node to take "+a[0]), c.now()
 			m, err := c.node().MoveVIP(ctx, a[0], req)
 			waiting.stop()
 			if err != nil {
 				return err
 			}
-			ended := false
+			last := leaving{left: remaining{uncounted: true}}
 			if !f.noWait {
-				last, err := c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOfMove(s, m) })
-				if err != nil {
+				if last, err = c.waitDrained(cmd.Context(), begin, f, func(s *api.Status) leaving { return leftOfMove(s, m) }); err != nil {
 					return err
 				}
-				ended = last.left.none()
 			}
 			return c.show(view{
 				doc:   m,
-				draw:  func(bool) { c.drawMoved(m, ended) },
+				draw:  func(bool) { c.drawMoved(m, last) },
 				names: func() []string { return names(m.VIPs, func(v api.MovedVIP) string { return v.Name }) },
 			})
 		},
@@ -80,12 +78,13 @@ is over. Clients that keep HTTP connections open are asked to close them with th
 	return cmd
 }
 
-// drawMoved says what has moved, and what became of the connections; ended: none is left where they were.
-func (c *cli) drawMoved(m *api.Moved, ended bool) {
+// drawMoved says what has moved, and what became of the connections.
+func (c *cli) drawMoved(m *api.Moved, last leaving) {
 	for _, v := range m.VIPs {
 		fmt.Fprintf(c.out, "%s moved from %s to %s in %d ms.\n", v.Name, v.From, v.To, v.TookMs)
 	}
-	if ended {
+	c.drawReset(last.reset)
+	if last.left.none() {
 		fmt.Fprintln(c.out, "No connection is left on the former holder.")
 	} else if len(m.VIPs) > 0 {
 		fmt.Fprintf(c.out, "What is established goes on where it is, for %v at most: skein vip show %s\n", seconds(m.VIPs[0].DrainSeconds), m.VIPs[0].Name)
@@ -122,13 +121,13 @@ The exit code is 2 when the node still holds an address, because no other one ca
 			}
 			ctx, cancel := bounded(cmd)
 			defer cancel()
-			waiting := c.progress("waiting for other nodes to take what " + a[0] + " holds")
+			waiting, begin := c.progress("waiting for other nodes to take what "+a[0]+" holds"), c.now()
 			d, err := c.node().SetNode(ctx, a[0], api.NodeRequest{State: "drain", DrainSeconds: f.drain.Seconds()})
 			waiting.stop()
 			if err != nil {
 				return err
 			}
-			last, err := c.waitDrained(cmd.Context(), f, func(s *api.Status) leaving { return leftOnNode(s, a[0]) })
+			last, err := c.waitDrained(cmd.Context(), begin, f, func(s *api.Status) leaving { return leftOnNode(s, a[0]) })
 			if err != nil {
 				return err
 			}
@@ -144,7 +143,7 @@ The exit code is 2 when the node still holds an address, because no other one ca
 			}
 			if err := c.show(view{
 				doc:   d,
-				draw:  func(bool) { c.drawDrained(&d.Node) },
+				draw:  func(bool) { c.drawReset(last.reset); c.drawDrained(&d.Node) },
 				names: func() []string { return []string{d.Node.Name} },
 			}); err != nil || !last.here {
 				return err
