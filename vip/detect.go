@@ -1,5 +1,10 @@
 package vip
 
+// burialWait is for how long connections that a node has parked are still handed on to it although it is suspected and confirmed dead. Who holds an address and
+// stalls for as long as a lease loses it, and its clients with it; but what a node has parked waits for nobody else, and shall survive a
+// stall. Clients of one that is dead indeed are woken by so much later.
+const burialWait = 500 * ms
+
 // detect keeps the peers' health: who was not heard for its detection time, and whom a majority of voters has not heard.
 func (m *machine) detect(now int64) {
 	for _, p := range m.peers {
@@ -23,6 +28,10 @@ func (m *machine) detect(now int64) {
 	for _, p := range m.peers {
 		if c := m.gone(p); c != p.confirmed {
 			p.confirmed = c
+			m.report()
+		}
+		if b := p.suspect && p.confirmed && now-p.heard > p.detect+burialWait; b != p.buried {
+			p.buried = b
 			m.report()
 		}
 	}

@@ -38,6 +38,7 @@ type peer struct {
 	// What we make of it.
 	suspect   bool
 	confirmed bool // a majority of voters suspects it, or it said itself that it is gone
+	buried    bool // a majority does, and has not heard it for so long that what it had parked is lost, too
 	unread    unread
 	rtt       minRTT
 	echoed    uint64 // which message of ours gave the last round trip

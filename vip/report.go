@@ -176,7 +176,7 @@ func (m *machine) reportPeer(now int64, p *peer, r *report) {
 			}
 			again(&s.MACs)[m.vips[i].name] = r.mac(mac)
 		}
-		if !(p.suspect && p.confirmed) && c.flags&entryParked != 0 { // hung or unfit it still has its connections
+		if !p.buried && c.flags&entryParked != 0 { // hung or unfit it still has its connections
 			s.Parked = append(s.Parked, m.vips[i].name)
 		}
 		if c.flags&entryUnable != 0 {

@@ -230,6 +230,12 @@ func (s *script) command(f []string) {
 				s.say("%s over link %d: up %v, age %v, rtt %v; alive %v", n, k+1, l.Up, l.Age, l.RTT, st.Peers[n].Alive)
 			}
 		}
+	case "parked":
+		st := m.status(s.now)
+		for _, n := range []string{"n2", "n3"} {
+			p := st.Peers[n]
+			s.say("%s: parked %v, dead %v", n, p.Parked, p.ConfirmedDead)
+		}
 	case "broken":
 		m.broken(s.now, 0, strings.Join(f[1:], " "))
 	case "foreign":

@@ -302,7 +302,7 @@ type PeerState struct {
 	MAC         string            // of its VIP interface
 	Held        []string          // as it said last; empty once it is confirmed dead
 	MACs        map[string]string // by VIP that it holds or has parked: of the interface there
-	Parked      []string          // VIPs that it has moved away and still serves what it had of; empty once nobody hears it
+	Parked      []string          // VIPs that it has moved away and still serves what it had of; empty when it has been dead for half a second
 	Unable      []string          // VIPs that it cannot hold, as it said last
 	Links       []PeerLink
 	VotersIndex uint64
