@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/skeinlb/skein/internal/lab"
 	"github.com/skeinlb/skein/internal/lab/fleet"
@@ -98,6 +101,11 @@ func TestChaos(t *testing.T) {
 		a.say("FAILED %v", err)
 		t.Error(err)
 	}
+	if t.Failed() {
+		for _, n := range a.fleet.Nodes() {
+			t.Logf("--- what %s's loops are doing\n%s", n.Name, loopsOf(n))
+		}
+	}
 	report.finish(a)
 	table := report.table()
 	t.Logf("\n%s", table)
@@ -162,6 +170,31 @@ func newArena(t *testing.T, seed uint64) *arena {
 	a.say("seed %d, %v holds %v", seed, a.Holder(), stage.VIP)
 	a.writer.start()
 	return a
+}
+
+// loopsOf ends the agent of a node, whose runtime then writes down where each goroutine is, and returns those that carry news from one part
+// of the node to another: where one of them waits for ever, nothing is placed, or told to the guard.
+func loopsOf(n *fleet.Node) string {
+	agent := n.Agent()
+	if err := errors.Join(agent.Signal(unix.SIGQUIT), agent.Signal(unix.SIGCONT)); err != nil {
+		return err.Error()
+	}
+	select {
+	case <-agent.Done():
+	case <-time.After(10 * time.Second):
+		return "it does not end"
+	}
+	log, err := os.ReadFile(n.LogPath())
+	if err != nil {
+		return err.Error()
+	}
+	var loops []string
+	for _, g := range strings.Split(string(log), "\n\n") {
+		if strings.HasPrefix(g, "goroutine ") && strings.Contains(g, "internal/node.(*Node).couple") {
+			loops = append(loops, g)
+		}
+	}
+	return strings.Join(loops, "\n\n")
 }
 
 // logDir is where a node keeps its log.
