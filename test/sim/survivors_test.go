@@ -35,14 +35,7 @@ func TestDeadConnectionsDoNotHoldUpATakeover(t *testing.T) {
 					w.Run(7 * time.Second)
 					old = w.Holder("public")
 					two := w.survivors(old)
-					w.Forget(two[0], two[1])
-					w.Run(before)
-					old.powerOff()
-					_, took := takenOver(w, "public", old, 20*time.Second)
-					t.Logf("taken over after %v", took)
-					if took > 750*time.Millisecond {
-						w.Fatalf("taken over after %v", took)
-					}
+					diesAfter(w, before, old, two)
 				})
 			})
 		}
@@ -72,16 +65,22 @@ func TestDeadConnectionsDoNotHoldUpAPlacement(t *testing.T) {
 					if w.Leader() == old {
 						w.Fatalf("%s leads", old.Name)
 					}
-					w.Forget(two[0], two[1])
-					w.Run(before)
-					old.powerOff()
-					_, took := takenOver(w, "public", old, 20*time.Second)
-					t.Logf("taken over after %v", took)
-					if took > 750*time.Millisecond {
-						w.Fatalf("taken over after %v", took)
-					}
+					diesAfter(w, before, old, two)
 				})
 			})
 		}
+	}
+}
+
+// diesAfter lets all connections between the two survivors die, and some time later the holder, whose address is to be taken over all the same.
+func diesAfter(w *World, before time.Duration, old *Node, two []*Node) {
+	w.tb.Helper()
+	w.Forget(two[0], two[1])
+	w.Run(before)
+	old.powerOff()
+	_, took := takenOver(w, "public", old, 20*time.Second)
+	w.tb.Logf("taken over after %v", took)
+	if took > 750*time.Millisecond {
+		w.Fatalf("taken over after %v", took)
 	}
 }
