@@ -43,11 +43,13 @@ func (byName) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return raft.ServerAddress(id), nil
 }
 
-// transport is raft's network transport with three things added: a TimeoutNow that comes from this node itself (elect), exchanges that
-// are begun again when a pooled connection turns out to be dead, and silence once the disk has failed.
+// transport is raft's network transport with four things added: heartbeats that change nothing behind raft's back (heartbeat), a
+// TimeoutNow that comes from this node itself (elect), exchanges that are begun again when a pooled connection turns out to be dead, and
+// silence once the disk has failed.
 type transport struct {
 	*raft.NetworkTransport
 	rpcs  chan raft.RPC
+	beats chan raft.RPC // capacity 1: heartbeats that were answered, and that raft has not heard yet
 	disk  *disk
 	wires *wires
 	log   hclog.Logger
@@ -68,6 +70,7 @@ func newTransport(s stream, d *disk, log hclog.Logger, voted func(*raft.RequestV
 			MsgpackUseNewTimeFormat: true,
 		}),
 		rpcs:  make(chan raft.RPC),
+		beats: make(chan raft.RPC, 1),
 		disk:  d,
 		wires: s.wires,
 		log:   log,
@@ -75,6 +78,7 @@ func newTransport(s stream, d *disk, log hclog.Logger, voted func(*raft.RequestV
 		stop:  make(chan struct{}),
 		done:  make(chan struct{}),
 	}
+	t.NetworkTransport.SetHeartbeatHandler(t.heartbeat)
 	go t.pass()
 	return t
 }
@@ -85,26 +89,59 @@ func (t *transport) pass() {
 	for {
 		select {
 		case rpc := <-t.NetworkTransport.Consumer():
-			if err := t.disk.refused(); err != nil {
-				rpc.Respond(nil, err)
-				continue
-			}
-			if v, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && v.Term == 0 {
+			if v, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && v.Term == 0 && t.disk.refused() == nil {
 				rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: v.RPCHeader}, nil) // see warm
 				continue
 			}
-			if v, ok := rpc.Command.(*raft.RequestVoteRequest); ok {
+			if v, ok := rpc.Command.(*raft.RequestVoteRequest); ok && t.disk.refused() == nil {
 				t.voted(v)
 			}
-			select {
-			case t.rpcs <- rpc:
-			case <-t.stop:
-				rpc.Respond(nil, raft.ErrRaftShutdown)
-				return
-			}
+			t.hand(rpc)
+		case beat := <-t.beats:
+			t.hand(beat)
 		case <-t.stop:
 			return
 		}
+	}
+}
+
+// hand gives raft's main goroutine a request, as soon as it takes one.
+func (t *transport) hand(rpc raft.RPC) {
+	if err := t.disk.refused(); err != nil {
+		rpc.Respond(nil, err)
+		return
+	}
+	select {
+	case t.rpcs <- rpc:
+	case <-t.stop:
+		rpc.Respond(nil, raft.ErrRaftShutdown)
+	}
+}
+
+// SetHeartbeatHandler keeps raft's own handler out, see heartbeat.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// heartbeat takes a heartbeat on the goroutine of its connection. A follower that writes to a slow disk, or restores a snapshot, still
+// is one, and its leader must hear so, or it steps down after half a second: what such a follower answers is known without raft's main
+// goroutine, which hears of the heartbeat when it has time. (It has not timed out meanwhile: what keeps it is an exchange with the
+// leader, at whose end it counts as heard.) Everything else waits for that goroutine.
+//
+// Raft's own handler works on the heartbeat here and now, and changes state and term behind the back of the main goroutine (1.8.0, issue
+// 695): a leader that is deposed by a heartbeat, and whose next event is a proposal, writes it into its log in the term of its successor,
+// whose entry at that place it then takes for the same. Seen: a cluster in which one node lacked a placement for good.
+func (t *transport) heartbeat(rpc raft.RPC) {
+	beat, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	r := t.raft.Load()
+	if !ok || r == nil || r.State() != raft.Follower || r.CurrentTerm() != beat.Term || t.disk.refused() != nil {
+		t.hand(rpc)
+		return
+	}
+	rpc.Respond(&raft.AppendEntriesResponse{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}, Term: beat.Term, LastLog: r.LastIndex(), Success: true,
+	}, nil)
+	select {
+	case t.beats <- raft.RPC{Command: beat, RespChan: make(chan raft.RPCResponse, 1)}:
+	default: // one is waiting, and says the same
 	}
 }
 
