@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,8 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/skeinlb/skein/api/client"
 	"github.com/skeinlb/skein/internal/lab"
 	"github.com/skeinlb/skein/internal/lab/fleet"
 	"github.com/skeinlb/skein/internal/lab/stage"
@@ -101,11 +99,6 @@ func TestChaos(t *testing.T) {
 		a.say("FAILED %v", err)
 		t.Error(err)
 	}
-	if t.Failed() {
-		for _, n := range a.fleet.Nodes() {
-			t.Logf("--- what %s's loops are doing\n%s", n.Name, loopsOf(n))
-		}
-	}
 	report.finish(a)
 	table := report.table()
 	t.Logf("\n%s", table)
@@ -172,37 +165,26 @@ func newArena(t *testing.T, seed uint64) *arena {
 	return a
 }
 
-// loopsOf ends the agent of a node, whose runtime then writes down where each goroutine is, and returns those that carry news from one part
-// of the node to another: where one of them waits for ever, nothing is placed, or told to the guard.
-func loopsOf(n *fleet.Node) string {
-	agent := n.Agent()
-	if err := errors.Join(agent.Signal(unix.SIGQUIT), agent.Signal(unix.SIGCONT)); err != nil {
-		return err.Error()
-	}
-	select {
-	case <-agent.Done():
-	case <-time.After(10 * time.Second):
-		return "it does not end"
-	}
-	log, err := os.ReadFile(n.LogPath())
-	if err != nil {
-		return err.Error()
-	}
-	var loops []string
-	for _, g := range strings.Split(string(log), "\n\n") {
-		if strings.HasPrefix(g, "goroutine ") && strings.Contains(g, "internal/node.(*Node).couple") {
-			loops = append(loops, g)
-		}
-	}
-	return strings.Join(loops, "\n\n")
-}
-
 // logDir is where a node keeps its log.
 func logDir(n *fleet.Node) string { return filepath.Join(n.Dir, "cluster") }
+
+// keepLogs copies the nodes' logs to where they outlive their small disks.
+func (a *arena) keepLogs(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), bootPatience)
+	defer cancel()
+	for _, n := range a.fleet.Nodes() {
+		if _, err := n.Host.Output(ctx, "/bin/cp", "-a", logDir(n), logDir(n)+".kept"); err != nil {
+			t.Logf("keep the log of %s: %v", n.Name, err)
+		}
+	}
+}
 
 // end takes the arena down. After a failure everything that was written stays.
 func (a *arena) end(t *testing.T) {
 	a.writer.stop()
+	if t.Failed() {
+		a.keepLogs(t)
+	}
 	if err := a.Close(); err != nil {
 		t.Errorf("take the arena down: %v", err)
 	}
@@ -284,6 +266,9 @@ func (a *arena) strike(ctx context.Context, r *report) (event string, err error)
 	if _, err := a.fleet.WaitWhole(ready); err != nil {
 		return event, fmt.Errorf("the cluster is not whole again: %w", err)
 	}
+	if err := a.agreed(ready); err != nil {
+		return event, err
+	}
 	held := a.Held(since)
 	o := outcome{names: names, spans: a.Fresh.Record.Spans(since), held: held, failed: a.Fresh.Record.Outage(since).Failed, stalled: a.Stalled(since)}
 	r.add(strikes, o)
@@ -303,6 +288,30 @@ func (a *arena) served(ctx context.Context, since time.Time, when string) error 
 	o, err := a.Fresh.Record.Settled(ctx, since, 300*time.Millisecond)
 	if err != nil {
 		return fmt.Errorf("the client is not served within %v (%s): %d of %d requests failed: %v", backWithin, when, o.Failed, o.Requests, o.Errors)
+	}
+	return nil
+}
+
+// agreed waits until all nodes have the same placement in their copies of the state. A node that has none of it, or another one, may not
+// show it for long: it has the newest configuration, and only its guard knows from the others that it is wrong.
+func (a *arena) agreed(ctx context.Context) error {
+	var said []string
+	if stage.Until(ctx, func() bool {
+		said = said[:0]
+		for _, n := range a.fleet.Nodes() {
+			c := client.New(n.Socket())
+			l, err := c.VIPs(ctx)
+			c.Close()
+			if err != nil {
+				return false
+			}
+			for _, v := range l.VIPs {
+				said = append(said, fmt.Sprintf("%s is on %s at %s", v.Name, v.Placed, v.Epoch))
+			}
+		}
+		return len(slices.Compact(slices.Clone(said))) == 1
+	}) != nil {
+		return fmt.Errorf("the nodes' copies of the state differ: %q", said)
 	}
 	return nil
 }

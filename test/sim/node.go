@@ -182,6 +182,9 @@ func (n *Node) startAgent() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.ended = cancel, make(chan struct{})
 	ended, proc, drain := n.ended, n.proc, n.drain
+	if n.role == config.Balancer {
+		go n.w.replicas.follow(ctx, n.Name, n.engine.machine, func(why string) { n.w.violate("%s", why) })
+	}
 	go func() {
 		defer close(ended)
 		if err := nd.Run(ctx, drain); err != nil && ctx.Err() == nil && !proc.isDead() {

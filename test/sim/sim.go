@@ -39,6 +39,8 @@ type World struct {
 	takes  map[string]int  // by VIP: times that a node put it on its link
 	voters map[string]bool // see votes; of the test's goroutine alone
 	split  bool            // two clusters, by an operator's will: two holders are no violation
+
+	replicas replicas
 }
 
 // New makes a cluster of size nodes, lb1 first, all of them members and, from three on, voters.
