@@ -114,7 +114,8 @@ func (n *Node) drainEngine(ctx context.Context) {
 }
 
 // GiveAway moves every address of this node to others, as far as these can take them, and waits until they have. It reports whether
-// none is left here. What is established here can be served for drain from then on; how long it is, is the caller's to see to.
+// none is left here. What is established here can be served for drain from then on; how long it is, is the caller's to see to. A node
+// whose disk has failed gives nothing away: it has let go of everything, and does not hear where to.
 func (n *Node) GiveAway(ctx context.Context, drain time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, giveAwayMost)
 	defer cancel()
@@ -122,7 +123,7 @@ func (n *Node) GiveAway(ctx context.Context, drain time.Duration) bool {
 	defer tick.Stop()
 	for {
 		view, seen := n.machine.Views().Get(), n.guard.State().Get()
-		if len(seen.Held) == 0 && !n.holds(view) || !seen.Connected {
+		if len(seen.Held) == 0 && (!n.holds(view) || n.cluster.Disk().Get() != nil) || !seen.Connected {
 			return true
 		}
 		if n.holds(view) {

@@ -196,3 +196,24 @@ func TestADiskThatFailedOnceAcknowledgesNothingAgain(t *testing.T) {
 		c.Check()
 	})
 }
+
+// A node whose disk has failed let go of what it held when it did, and does not hear where that went: it has nothing to wait for when it stops.
+func TestANodeWithAFailedDiskStopsAtOnce(t *testing.T) {
+	inBubble(t, 61, 3, func(w *World, c *Clients) {
+		for _, n := range w.Nodes {
+			n.drain = 10 * time.Second
+			n.stop()
+			n.revive()
+			w.Settled(10 * time.Second)
+		}
+		old := w.Leader()
+		old.disk.fail()
+		_ = c.Weigh(old, "s1") // who knows
+		w.Until("another node has the address", 10*time.Second, func() bool { h := w.Holder("public"); return h != nil && h != old })
+		begin := time.Now()
+		old.stop()
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("it stopped after %v, and waited for addresses that others have", took)
+		}
+	})
+}
