@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -215,8 +216,11 @@ func (a *arena) strike(ctx context.Context, r *report) (event string, err error)
 	if _, err := a.fleet.WaitWhole(ready); err != nil {
 		return "before the next fault", err
 	}
-	if a.Holder() == "" {
-		return "before the next fault", fmt.Errorf("nobody holds the address")
+	// On a machine that stands still for a moment the address may just be on its way to another node.
+	calm, enough := context.WithTimeout(ctx, backWithin)
+	defer enough()
+	if stage.Until(calm, func() bool { return a.Holder() != "" }) != nil {
+		return "before the next fault", errors.New("nobody holds the address")
 	}
 	since, holder := time.Now(), a.Holder()
 	nodes := a.fleet.Nodes()
