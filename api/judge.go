@@ -18,6 +18,7 @@ func (s *Status) judge(f Facts) {
 	s.judgeVIPs(f)
 	s.judgeBackends()
 	s.judgeShort()
+	s.judgeCopies()
 	s.judgeNodes()
 	s.judgeServers()
 	s.judgeCertificates()
@@ -158,6 +159,56 @@ func (s *Status) judgeNodes() {
 				"%s: %s", n.Name, n.Summary)
 		}
 	}
+}
+
+// judgeCopies finds nodes whose copies of the state differ, which nothing repairs: they would decide on what the others do not know.
+func (s *Status) judgeCopies() {
+	odd, sure := oddCopies(s.Nodes)
+	if len(odd) == 0 {
+		return
+	}
+	if !sure {
+		names := strings.Join(odd, " and ")
+		s.because(Degraded, "the copies of the state on %s differ", names)
+		s.alarm(Critical, "who joins gets the leader's copy: if that one is right, `skein node remove` the others of them on it, and join them again",
+			"the copies of the state on %s differ, and no majority says which one is right", names)
+		return
+	}
+	for _, name := range odd {
+		s.because(Degraded, "%s: its copy of the state differs from the other nodes'", name)
+		s.alarm(Critical, fmt.Sprintf("`skein node remove %s` on another node and join again", name),
+			"%s: its copy of the state differs from the other nodes'", name)
+	}
+}
+
+// oddCopies returns the nodes that are not of the same state as a majority of all that can be compared, at the index at which most can be;
+// not sure: these are all, because no state has a majority. Reports are not made at one instant, so copies are compared only where they are of
+// the same part of the log.
+func oddCopies(nodes []NodeStatus) (odd []string, sure bool) {
+	most := 0
+	for _, n := range nodes {
+		if n.Report == nil || n.Report.State == nil {
+			continue
+		}
+		var there []NodeStatus
+		sums := map[uint32]int{}
+		for _, m := range nodes {
+			if m.Report != nil && m.Report.State != nil && m.Report.State.At(n.Report.State.From) {
+				there = append(there, m)
+				sums[m.Report.State.Sum]++
+			}
+		}
+		if len(sums) < 2 || len(there) <= most {
+			continue
+		}
+		most, odd = len(there), nil
+		for _, m := range there {
+			if 2*sums[m.Report.State.Sum] <= len(there) {
+				odd = append(odd, m.Name)
+			}
+		}
+	}
+	return odd, len(odd) < most
 }
 
 func (s *Status) judgeServers() {

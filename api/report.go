@@ -21,6 +21,7 @@ type NodeReport struct {
 
 	Revision  RevisionReport   `json:"revision"`
 	Raft      RaftReport       `json:"raft"`
+	State     *StateReport     `json:"state,omitempty"` // nil: there is none yet, or the version knows of none
 	Disk      DiskReport       `json:"disk"`
 	Guard     GuardReport      `json:"guard"`
 	VIPs      []HeldVIP        `json:"vips"`
@@ -58,6 +59,17 @@ type RaftReport struct {
 	SnapshotIndex uint64   `json:"snapshot_index"`
 	LastContactMs int64    `json:"last_contact_ms"` // since the leader was last heard; 0 on the leader
 }
+
+// StateReport is a checksum of a node's copy of what the cluster has agreed on, sticky tables apart, and for which part of the log it is
+// that. Copies of one index with different sums have gone apart.
+type StateReport struct {
+	From uint64 `json:"from"` // the index of the command that made it
+	To   uint64 `json:"to"`   // of the newest that was applied
+	Sum  uint32 `json:"sum"`
+}
+
+// At reports whether it is the state at that index.
+func (s *StateReport) At(index uint64) bool { return s.From <= index && index <= s.To }
 
 // DiskReport is the state of the disk that holds the log. A disk that failed once is never trusted again until a restart.
 type DiskReport struct {

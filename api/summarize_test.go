@@ -152,6 +152,12 @@ func readFacts(t *testing.T, in string) Facts {
 		case "runs": // NODE REVISION [ERROR]
 			report().Revision.Running, _ = strconv.ParseUint(w[2], 10, 64)
 			report().Revision.Error = rest(3)
+		case "copy": // NODE FROM TO SUM
+			st := &StateReport{}
+			if _, err := fmt.Sscanf(rest(2), "%d %d %x", &st.From, &st.To, &st.Sum); err != nil {
+				t.Fatal(err)
+			}
+			report().State = st
 		case "disk":
 			report().Disk = DiskReport{Error: rest(2)}
 		case "unfit":

@@ -198,6 +198,9 @@ func (s sink) node(r api.NodeReport) {
 	s.counter("skein_raft_commit_index_total", r.Raft.CommitIndex)
 	s.counter("skein_raft_applied_index_total", r.Raft.AppliedIndex)
 	s.gauge("skein_raft_last_contact_seconds", float64(r.Raft.LastContactMs)/1e3)
+	if r.State != nil {
+		s.gauge("skein_state_checksum", float64(r.State.Sum))
+	}
 	s.flag("skein_disk_ok", r.Disk.OK)
 	s.gauge("skein_disk_sync_seconds", r.Disk.FsyncMs/1e3)
 	s.flag("skein_guard_up", r.Guard.Running)

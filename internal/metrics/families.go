@@ -125,6 +125,7 @@ func families() []family {
 	add(counter, "raft_commit_index_total", "Entries that are committed.")
 	add(counter, "raft_applied_index_total", "Entries that this node has applied.")
 	add(gauge, "raft_last_contact_seconds", "Time since the leader was heard; 0 on the leader.")
+	add(gauge, "state_checksum", "Checksum of this node's copy of what the cluster has agreed on, sticky tables apart: on all nodes the same, but for moments.")
 	add(gauge, "disk_ok", "0 once the disk of the log has failed.")
 	add(gauge, "disk_sync_seconds", "The slowest of recent writes to the log.")
 	add(gauge, "guard_up", "1 while the guard runs, without which no address can be held.")

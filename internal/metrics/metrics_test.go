@@ -32,6 +32,7 @@ func report() api.NodeReport {
 		Name: "lb1", StartedAt: time.Unix(1_700_000_000, 0),
 		Revision: api.RevisionReport{Committed: 3, Running: 2},
 		Raft:     api.RaftReport{State: "leader", Leader: "lb1", Quorum: true, Voter: true, Voters: []string{"lb1", "lb2", "lb3"}, Term: 7, LastIndex: 90},
+		State:    &api.StateReport{From: 80, To: 90, Sum: 1<<32 - 1},
 		Disk:     api.DiskReport{OK: true, FsyncMs: 1.5},
 		Guard:    api.GuardReport{Running: true, Fit: true, LatenessMs: 0.25},
 		VIPs:     []api.HeldVIP{{Name: "public", LeaseLeftMs: 55}},
@@ -186,6 +187,7 @@ func TestAScrapeShowsWhatWasCounted(t *testing.T) {
 		{"skein_access_log_up", "", 1},
 		{"skein_raft_leader", "", 1},
 		{"skein_raft_voters", "", 3},
+		{"skein_state_checksum", "", 1<<32 - 1},
 		{"skein_vip_lease_seconds", "vip=public", 0.055},
 		{"skein_peer_round_trip_seconds", "peer=lb2", 0.00018},
 		{"skein_peer_reached", "peer=lb2", 0},
@@ -219,7 +221,7 @@ func TestANodeAloneShowsWhatNeedsNoCluster(t *testing.T) {
 		}
 	}
 	for name := range got {
-		for _, of := range []string{"skein_raft_", "skein_guard_", "skein_vip_", "skein_peer_", "skein_disk_", "skein_revision_", "skein_alarms"} {
+		for _, of := range []string{"skein_raft_", "skein_guard_", "skein_vip_", "skein_peer_", "skein_disk_", "skein_state_", "skein_revision_", "skein_alarms"} {
 			if strings.HasPrefix(name, of) {
 				t.Errorf("it shows %s", name)
 			}

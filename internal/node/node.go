@@ -100,6 +100,7 @@ type Node struct {
 	loops     int      // of the engine
 	reopenLog func()   // nil on a witness
 	pace      pacer
+	summed    atomic.Pointer[summed] // of the last report
 	checker   *healthcheck.Checker
 	admin     net.Listener
 

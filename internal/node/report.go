@@ -30,8 +30,8 @@ func (n *Node) report() api.NodeReport {
 		Name: n.conf.Name, Version: n.version, Role: n.conf.Role.String(), At: time.Now(), StartedAt: n.started,
 		PID: os.Getpid(), Program: n.onDisk.Get(), Level: n.level,
 		Revision: api.RevisionReport{Committed: view.Revision.Number, Running: running.Revision, Error: running.Error},
-		Raft:     n.reportRaft(),
-		Disk:     api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
+		Raft:     n.reportRaft(), State: n.reportState(),
+		Disk: api.DiskReport{OK: disk == nil, FsyncMs: millis(n.cluster.Stats().Write.Max)},
 		Guard: api.GuardReport{
 			Running: guard.Connected, Version: guard.Version, Profile: guard.Profile, ProfileWhy: guard.ProfileWhy, Dropped: guard.Dropped, RealTime: guard.RealTime, Gate: guard.Gate,
 			LatenessMs: millis(guard.Lateness), Fit: fit, FitReason: why,
@@ -105,6 +105,27 @@ func (n *Node) reportRaft() api.RaftReport {
 		}
 	}
 	return r
+}
+
+// summed is the checksum of a view.
+type summed struct {
+	view *state.View
+	sum  uint32
+}
+
+// reportState is of the newest view, nil before there is one. What was applied is read first: a view that is older than that was still in force
+// then. The sum is made anew only for another view, and only when somebody asks.
+func (n *Node) reportState() *api.StateReport {
+	applied, v := n.cluster.AppliedIndex(), n.machine.Views().Get()
+	if !v.Founded() {
+		return nil
+	}
+	s := n.summed.Load()
+	if s == nil || s.view != v {
+		s = &summed{v, v.Sum()}
+		n.summed.Store(s)
+	}
+	return &api.StateReport{From: v.Index, To: max(v.Index, applied), Sum: s.sum}
 }
 
 // reportTraffic adds what the engine has counted and what the checks see.

@@ -267,8 +267,14 @@ func (a *arena) strike(ctx context.Context, r *report) (event string, err error)
 	if err := a.served(ctx, undone, "after it"); err != nil {
 		return event, err
 	}
-	if _, err := a.fleet.WaitWhole(ready); err != nil {
+	whole, err := a.fleet.WaitWhole(ready)
+	if err != nil {
 		return event, fmt.Errorf("the cluster is not whole again: %w", err)
+	}
+	for _, alarm := range whole.Alarms {
+		if strings.Contains(alarm.What, "of the state") { // see judgeCopies
+			return event, errors.New(alarm.What)
+		}
 	}
 	if err := a.agreed(ready); err != nil {
 		return event, err

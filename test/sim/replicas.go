@@ -19,7 +19,10 @@ type replicas struct {
 type replicaAt struct{ generation, index uint64 }
 
 // replica is who was seen there first, and with what.
-type replica struct{ node, state string }
+type replica struct {
+	node, state string
+	sum         uint32 // of all of it
+}
 
 // follow looks at what a node publishes until ctx ends, and reports the first difference.
 func (r *replicas) follow(ctx context.Context, node string, m *state.Machine, differs func(string)) {
@@ -33,6 +36,7 @@ func (r *replicas) follow(ctx context.Context, node string, m *state.Machine, di
 // see notes a node's view, and says how it differs from another node's at the same index.
 func (r *replicas) see(node string, v *state.View) (differs string) {
 	at, now := replicaAt{v.Cluster.Generation, v.Index}, fmt.Sprint(v.Revision.Number, v.SortedPlacements(), v.Drained, v.Servers, v.Nodes)
+	sum := v.Sum()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first, seen := r.known[at]
@@ -40,10 +44,10 @@ func (r *replicas) see(node string, v *state.View) (differs string) {
 		if r.known == nil {
 			r.known = map[replicaAt]replica{}
 		}
-		r.known[at] = replica{node, now}
+		r.known[at] = replica{node, now, sum}
 		return ""
 	}
-	if first.state != now {
+	if first.sum != sum {
 		return fmt.Sprintf("the replicas differ at index %d: %s has %s, %s had %s", v.Index, node, now, first.node, first.state)
 	}
 	return ""
