@@ -38,7 +38,7 @@ func (m *machine) decide(now int64, i int) {
 		v.promised, v.promUntil = 0, 0 // our own promise to ourselves
 	}
 	// With less than a gate left the kernel would swallow the announcement.
-	if v.want && !v.held && !v.onLink && m.leaseEnd(i) >= now+m.prof.gate {
+	if v.want && !v.held && !v.onLink && m.gateTo == 0 && m.leaseEnd(i) >= now+m.prof.gate {
 		m.claim(now, i)
 	}
 	if v.held {

@@ -132,7 +132,7 @@ func TestGuardsHoldAnAddressOnARealLink(t *testing.T) {
 		return false
 	}))
 	if err := inNS(n[2].ns, func() error {
-		g := newGate()
+		g := newGateRules()
 		g.left = true
 		defer g.close()
 		return g.open()

@@ -159,12 +159,12 @@ func TestTheGateIsLookedAtAfterACommit(t *testing.T) {
 		return
 	}
 	link := linkWith(t)
-	g := newGate()
+	g := newGateRules()
 	defer g.close()
 	vip := netip.MustParseAddr("198.18.0.50")
 	install := func() {
 		t.Helper()
-		if err := g.install([]netip.Addr{vip}, []gateDev{{link.Attrs().Name, link.Attrs().Index}}, nil, 0); err != nil {
+		if err := g.install(gateWish{vips: []netip.Addr{vip}, devs: []gateDev{{link.Attrs().Name, link.Attrs().Index}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		if !g.intact() || g.whole == 0 {

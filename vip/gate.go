@@ -2,17 +2,12 @@ package vip
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,61 +26,41 @@ import (
 //
 // To open is one datagram to loopback, no netlink: a send that takes 3 µs and allocates nothing. The last chain also swallows
 // an announcement for which the lease was checked just before the guard was stopped.
+//
+// This is the loop's end of it: it opens, and says what the rules are to be. A worker makes them (gateRules), however long the kernel takes:
+// a lease must end in time while it does. Between the two go one job and its outcome; what is wanted meanwhile is done after it, the newest only.
 type gate struct {
-	conn   *nftables.Conn
-	ask    *asker // for the generation; nil: it is not known
-	newsFd int    // what others do to nftables; -1: not heard
-	table  *nftables.Table
-	secret [8]byte
-	fd     int
-	to     unix.SockaddrInet4
-	pkt    [gateSize]byte
+	opener
+	gateState          // as the worker said last
+	wish      gateWish // the newest
+	newsFd    int      // what others do to nftables; -1: not heard
+	news      [4096]byte
 
-	vips []netip.Addr
-	devs []gateDev
-	up   bool
-	left bool   // the table may be there, also while it is not up: then it has to be opened all the same
-	why  string // that it is not up
-
-	egress bool   // the out chains are there
-	whole  uint32 // the generation in which all was there; 0: to be looked at
-	news   [4096]byte
+	jobs    chan gateJob     // nil: no worker
+	done    chan gateOutcome // room for the one that can be under way
+	ended   chan struct{}
+	wakeFd  int   // an eventfd: the worker has made rules, or is done
+	since   int64 // when the job under way began; 0: there is none
+	again   bool  // another one is wanted after it
+	look    bool  // and it shall look whatever the kernel's count says
+	noLoop  bool  // the loopback is down, over which it is opened
+	retryAt int64 // when to try again what failed
 }
 
 const (
-	gateTable = "skein-vip"
-	gatePort  = 7949
-	gateSize  = 24 // secret (8, the last byte xor class), address (4 or 16)
-	regKey    = 1
-	gateSix   = 0x80 // in the class: the address is one of IPv6
+	gatePort = 7949
+	gateSize = 24   // secret (8, the last byte xor class), address (4 or 16)
+	gateSix  = 0x80 // in the class: the address is one of IPv6
+
+	// gateMost is for how long anything waits for the worker: a claim for the gate of what is new, and the guard's end for the gate's.
+	gateMost = int64(time.Second)
 )
 
-// gateFamily is what the gate's rules for one family are made of.
-type gateFamily struct {
-	suffix string // of its sets' names
-	key    nftables.SetDatatype
-	proof  netip.Addr // an address that nobody has
-	class  byte       // set in the classes of its ticks
-	vips   *nftables.Set
-	live   *nftables.Set
-}
-
-func gateFamilies() [2]gateFamily {
-	return [...]gateFamily{
-		{suffix: "4", key: nftables.TypeIPAddr, proof: netip.AddrFrom4([4]byte{0, 0, 0, 1})},
-		{suffix: "6", key: nftables.TypeIP6Addr, proof: netip.MustParseAddr("100::1"), class: gateSix}, // RFC 6666
-	}
-}
-
-// of are those of addrs that belong to the family.
-func (f *gateFamily) of(addrs []netip.Addr) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range addrs {
-		if a.Is6() == f.proof.Is6() {
-			out = append(out, a)
-		}
-	}
-	return out
+// gateWish is what the gate is to be. Loop and worker share it, so it is not changed any more once it was said.
+type gateWish struct {
+	vips []netip.Addr // none: there is to be no gate
+	devs []gateDev
+	why  string // there is to be none
 }
 
 // gateDev is an interface that the gate watches. One that was made anew has its name, but none of the rules.
@@ -94,300 +69,121 @@ type gateDev struct {
 	index int
 }
 
-func newGate() *gate {
-	g := &gate{fd: -1, newsFd: -1, why: "not set up yet", table: &nftables.Table{Family: nftables.TableFamilyNetdev, Name: gateTable}}
-	rand.Read(g.secret[:])
-	g.to = unix.SockaddrInet4{Port: gatePort, Addr: [4]byte{127, 0, 0, 1}}
-	return g
+func (w gateWish) is(o gateWish) bool {
+	return w.why == o.why && slices.Equal(w.vips, o.vips) && slices.Equal(w.devs, o.devs)
+}
+
+// gateState is what has become of a wish.
+type gateState struct {
+	up   bool
+	left bool   // the table may be there, also while it is not up: then it has to be opened all the same
+	why  string // that it is not up
 }
 
 // String is what State.Gate says.
-func (g *gate) String() string {
-	if g.up {
+func (s gateState) String() string {
+	if s.up {
 		return "nftables"
 	}
-	return "none: " + g.why + "; the kernel's address lifetime of 3 s is the last resort"
+	return "none: " + s.why + "; the kernel's address lifetime of 3 s is the last resort"
 }
 
-// install makes the table for these VIPs on these interfaces. held are answered for until d from now without another tick.
-func (g *gate) install(vips []netip.Addr, devs []gateDev, held []netip.Addr, d time.Duration) error {
-	g.egress = true
-	err := g.build(vips, devs, held, d)
-	if err != nil && !errors.Is(err, errUnanswered) {
-		g.egress = false // before Linux 5.16 there is no such hook; the ingress half is the one that matters
-		err = g.build(vips, devs, held, d)
-	}
-	if err == nil {
-		err = g.prove()
-	}
-	switch {
-	case errors.Is(err, errUnanswered):
-		g.up, g.why = false, err.Error() // left as it is, and opened; the next try makes it anew
+type gateJob struct {
+	wish gateWish
+	look bool
+}
+
+type gateOutcome struct {
+	wish   gateWish
+	state  gateState
+	made   bool // the rules are new, or may be
+	mended bool // what should have been there was not
+	err    error
+}
+
+func newGate() *gate {
+	return &gate{opener: newOpener(), gateState: gateState{why: "not set up yet"}, newsFd: -1, wakeFd: -1}
+}
+
+// start opens the loop's sockets and starts the worker, which close ends. r is the worker's from here on.
+func (g *gate) start(r *gateRules) (err error) {
+	if err := g.opener.open(); err != nil {
 		return err
-	case err != nil:
-		g.remove(err.Error())
-		return err
 	}
-	g.vips, g.devs, g.up, g.why = slices.Clone(vips), slices.Clone(devs), true, ""
+	if g.wakeFd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return fmt.Errorf("open eventfd: %w", err)
+	}
+	g.newsFd = hearNews()
+	r.secret, r.gateState = g.secret, g.gateState
+	g.jobs, g.done, g.ended = make(chan gateJob, 1), make(chan gateOutcome, 1), make(chan struct{})
+	go g.work(r)
 	return nil
 }
 
-func (g *gate) open() error {
-	if g.fd < 0 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return fmt.Errorf("gate socket: %w", err)
-		}
-		g.fd = fd
+// work is the worker.
+func (g *gate) work(r *gateRules) {
+	defer close(g.ended)
+	wake := func() { unix.Write(g.wakeFd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+	for j := range g.jobs {
+		g.done <- r.fit(j.wish, j.look, wake)
+		wake()
+	}
+	r.close()
+}
+
+// ask has the worker make the rules what the newest wish says, or see that they are; after what it is at.
+func (g *gate) ask(now int64) {
+	if g.since != 0 || g.jobs == nil {
+		g.again = true
+		return
+	}
+	g.left = g.left || len(g.wish.vips) > 0 // from now on the table may be there
+	g.jobs <- gateJob{g.wish, g.look}
+	g.since, g.again, g.look = now, false, false
+}
+
+// hear takes what the worker has done. Not ok: it has made rules, and is still to see that they work.
+func (g *gate) hear(now int64) (out gateOutcome, ok bool) {
+	var b [8]byte
+	unix.Read(g.wakeFd, b[:])
+	select {
+	case out = <-g.done:
+	default:
+		return out, false
+	}
+	g.since, g.gateState = 0, out.state
+	if !g.up {
+		g.retryAt = now + gateRetry
 	}
 	if g.newsFd < 0 {
-		g.newsFd = hearNews()
+		g.newsFd = hearNews() // nftables may have come since
 	}
-	if g.ask == nil {
-		g.ask, _ = openAsker(unix.NETLINK_NETFILTER) // without it all is looked at every time
+	if g.again {
+		g.ask(now)
 	}
-	if g.conn == nil {
-		c, err := openRules(time.Duration(askMost))
-		if err != nil {
-			return err
-		}
-		g.conn = c
-	}
-	return nil
+	return out, true
 }
 
-func (g *gate) build(vips []netip.Addr, devs []gateDev, held []netip.Addr, d time.Duration) error {
-	if err := g.open(); err != nil {
-		return err
+// late gives up on a worker that the kernel does not let go on: what was true of the gate may not be any more.
+func (g *gate) late(now int64) bool {
+	if g.since == 0 || now-g.since < gateMost || !g.up {
+		return false
 	}
-	if g.ask != nil {
-		if _, err := g.ask.generation(); err != nil { // before a batch, of which a kernel without nftables answers only one message
-			return errNoRules(err)
-		}
-	}
-	c := g.conn
-	c.AddTable(g.table) // so that there is one to delete: add, delete and make anew are one transaction
-	c.DelTable(g.table)
-	c.AddTable(g.table)
-	fams := gateFamilies()
-	for i := range fams {
-		f := &fams[i]
-		f.vips = &nftables.Set{Table: g.table, Name: "vips" + f.suffix, KeyType: f.key, KeyByteOrder: binaryutil.BigEndian}
-		if err := c.AddSet(f.vips, elements(f.of(vips), 0)); err != nil {
-			return fmt.Errorf("gate: %w", err)
-		}
-		f.live = &nftables.Set{Table: g.table, Name: "live" + f.suffix, KeyType: f.key, KeyByteOrder: binaryutil.BigEndian,
-			HasTimeout: true, Dynamic: true, Timeout: time.Duration(gates[0]), Size: MaxAddresses + 1}
-		if err := c.AddSet(f.live, elements(f.of(held), d)); err != nil {
-			return fmt.Errorf("gate: %w", err)
-		}
-	}
-	g.tickChain(&fams)
-	for i, dev := range devs {
-		in := g.chain(fmt.Sprintf("in-%d", i), nftables.ChainHookIngress, dev.name)
-		g.shut(in, &fams[0], isARP, netPart(6, 2), is(0, 1), netPart(24, 4)) // opcode 1, request; the target address
-		g.shut(in, &fams[1], isND(ndSolicit), netPart(ndTarget-ndHead, 16))
-		if !g.egress {
-			continue
-		}
-		out := g.chain(fmt.Sprintf("out-%d", i), nftables.ChainHookEgress, dev.name)
-		g.shut(out, &fams[0], isARP, netPart(14, 4))
-		g.shut(out, &fams[1], isND(ndAdvertise), netPart(ndTarget-ndHead, 16))
-		g.shut(out, &fams[1], isND(ndSolicit), netPart(8, 16))
-	}
-	err := commit(c)
-	if err == nil || errors.Is(err, errUnanswered) {
-		g.left = true
-	}
-	if err != nil {
-		return errNoRules(err)
-	}
-	return nil
+	g.up, g.why = false, "nftables has not answered for a second"
+	return true
 }
 
-func errNoRules(err error) error {
-	return fmt.Errorf("nftables (the kernel's netdev family and CAP_NET_ADMIN are needed): %w", err)
-}
-
-func elements(addrs []netip.Addr, d time.Duration) []nftables.SetElement {
-	var out []nftables.SetElement
-	for _, a := range addrs {
-		out = append(out, nftables.SetElement{Key: a.AsSlice(), Timeout: d})
-	}
-	return out
-}
-
-// netPart loads a part of the network layer's packet.
-func netPart(off, n uint32) expr.Any {
-	return &expr.Payload{DestRegister: regKey, Base: expr.PayloadBaseNetworkHeader, Offset: off, Len: n}
-}
-
-// is compares what was loaded last.
-func is(b ...byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: b} }
-
-// isARP and isND begin a rule. Discovery is looked for right behind the IPv6 header: with extension headers before it, an answer still
-// has to pass the way out, where the kernel's own never has any.
-var isARP = []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x08, 0x06)}
-
-func isND(typ byte) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x86, 0xdd),
-		netPart(6, 1), is(unix.IPPROTO_ICMPV6), netPart(ndType-ndHead, 1), is(typ),
-	}
-}
-
-func (g *gate) tickChain(fams *[2]gateFamily) {
-	ch := g.chain("tick", nftables.ChainHookIngress, "lo")
-	port := binary.BigEndian.AppendUint16(nil, gatePort)
-	// All other traffic of the loopback leaves at the first rule.
-	g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: []expr.Any{
-		netPart(22, 2), &expr.Cmp{Op: expr.CmpOpNeq, Register: regKey, Data: port}, &expr.Verdict{Kind: expr.VerdictAccept},
-	}})
-	for i, d := range gates {
-		for _, f := range fams {
-			s := g.secretFor(byte(i) | f.class)
-			g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: []expr.Any{
-				&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: regKey}, is(0x08, 0x00),
-				netPart(0, 1), is(0x45), netPart(9, 1), is(unix.IPPROTO_UDP), netPart(28, 8), is(s[:]...),
-				netPart(36, uint32(len(f.proof.AsSlice()))),
-				&expr.Dynset{SrcRegKey: regKey, SetName: f.live.Name, SetID: f.live.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: time.Duration(d)},
-				&expr.Verdict{Kind: expr.VerdictDrop},
-			}})
-		}
-	}
-}
-
-func (g *gate) chain(name string, hook *nftables.ChainHook, dev string) *nftables.Chain {
-	return g.conn.AddChain(&nftables.Chain{Name: name, Table: g.table, Type: nftables.ChainTypeFilter,
-		Hooknum: hook, Priority: nftables.ChainPriorityFilter, Device: dev})
-}
-
-// shut adds a rule: what is such a packet and has as its key an address that is a VIP and not live is dropped.
-func (g *gate) shut(ch *nftables.Chain, f *gateFamily, such []expr.Any, key ...expr.Any) {
-	g.conn.AddRule(&nftables.Rule{Table: g.table, Chain: ch, Exprs: slices.Concat(such, key, []expr.Any{
-		&expr.Lookup{SourceRegister: regKey, SetName: f.vips.Name, SetID: f.vips.ID},
-		&expr.Lookup{SourceRegister: regKey, SetName: f.live.Name, SetID: f.live.ID, Invert: true},
-		&expr.Verdict{Kind: expr.VerdictDrop},
-	})})
-}
-
-func (g *gate) secretFor(class byte) [8]byte {
-	s := g.secret
-	s[7] ^= class
-	return s
-}
-
-// prove sends ticks for addresses that nobody has and looks whether they arrived. It fails where loopback is down, or the
-// kernel took the rules but does not run them: a gate that can't be opened would be worse than none.
-func (g *gate) prove() error {
-	for _, f := range gateFamilies() {
-		if err := g.tick(f.proof, gates[len(gates)-1]); err != nil {
-			return fmt.Errorf("the gate can't be opened (is the loopback interface up?): %w", err)
-		}
-		set, err := g.conn.GetSetByName(g.table, "live"+f.suffix)
-		if err != nil {
-			return fmt.Errorf("read the gate: %w", err)
-		}
-		arrived := func() (bool, error) {
-			got, err := g.conn.GetSetElements(set)
-			return slices.ContainsFunc(got, func(e nftables.SetElement) bool { return slices.Equal(e.Key, f.proof.AsSlice()) }), err
-		}
-		ok := false
-		for range 20 {
-			if ok, err = arrived(); err != nil {
-				return fmt.Errorf("read the gate: %w", err)
-			} else if ok {
-				break
-			}
-		}
-		if !ok {
-			return fmt.Errorf("a tick on loopback does not reach the gate's rules")
-		}
-	}
-	return nil
+// due is whether a look at the rules, or another try, is due.
+func (g *gate) due(now int64) bool {
+	return g.up || now >= g.retryAt && (g.left || len(g.wish.vips) > 0)
 }
 
 // tick lets questions for a be answered for d, which is one of gates. The caller has just seen that the lease lasts that long.
 func (g *gate) tick(a netip.Addr, d int64) error {
-	class := slices.Index(gates[:], d)
-	if class < 0 || !g.left {
+	if !g.left {
 		return nil
 	}
-	size := gateSize
-	if a.Is6() {
-		s := g.secretFor(byte(class) | gateSix)
-		copy(g.pkt[:], s[:])
-		b := a.As16()
-		copy(g.pkt[8:], b[:])
-	} else {
-		s := g.secretFor(byte(class))
-		copy(g.pkt[:], s[:])
-		b := a.As4()
-		copy(g.pkt[8:], b[:])
-		size = 12
-	}
-	return unix.Sendto(g.fd, g.pkt[:size], unix.MSG_DONTWAIT, &g.to)
-}
-
-// intact is whether all that build made is still there, as far as can be told. Rules, sets and chains change by a commit, which the
-// kernel counts, and with an interface, of which hearKernel says so: else nothing has to be looked at.
-func (g *gate) intact() bool {
-	var now uint32
-	if g.ask != nil {
-		now, _ = g.ask.generation() // before the look: what is committed meanwhile is looked at the next time
-	}
-	if now != 0 && now == g.whole {
-		return true
-	}
-	g.whole = 0
-	whole, err := g.look()
-	if err == nil && whole {
-		g.whole = now
-	}
-	return err != nil || whole
-}
-
-// look compares the kernel's tables with what build made, which costs a few netlink round trips and 200 kB of garbage.
-func (g *gate) look() (whole bool, err error) {
-	chains, err := g.conn.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
-	if err != nil {
-		return false, err
-	}
-	have := map[string]int{}
-	for _, c := range chains {
-		if c.Table.Name != gateTable {
-			continue
-		}
-		rules, err := g.conn.GetRules(g.table, c)
-		if err != nil {
-			return false, err
-		}
-		have[c.Name] = len(rules)
-	}
-	want := map[string]int{"tick": 1 + 2*len(gates)}
-	for i := range g.devs {
-		want[fmt.Sprintf("in-%d", i)] = 2
-		if g.egress {
-			want[fmt.Sprintf("out-%d", i)] = 3
-		}
-	}
-	if !maps.Equal(have, want) {
-		return false, nil
-	}
-	for _, f := range gateFamilies() {
-		set, err := g.conn.GetSetByName(g.table, "vips"+f.suffix)
-		if err != nil {
-			return false, nil
-		}
-		got, err := g.conn.GetSetElements(set)
-		if err != nil {
-			return false, err
-		}
-		if len(got) != len(f.of(g.vips)) {
-			return false, nil
-		}
-	}
-	return true, nil
+	return g.opener.tick(a, d)
 }
 
 // hearNews returns a socket that becomes readable when somebody changes nftables' rules, or -1: then they are looked at every second.
@@ -414,27 +210,81 @@ func (g *gate) changed() bool {
 	return g.up
 }
 
-// remove takes the table away, because of why. Where that can't be done it goes on being opened, until somebody tries again.
-func (g *gate) remove(why string) {
-	g.up, g.why = false, why
-	if g.conn == nil {
-		return
+// close ends the worker, which takes the table away first. Where the kernel does not let it, the process ends without.
+func (g *gate) close() {
+	if g.jobs != nil {
+		close(g.jobs)
+		select {
+		case <-g.ended:
+			unix.Close(g.wakeFd)
+		case <-time.After(time.Duration(gateMost)): // its descriptor stays: the worker may write to it yet
+		}
+	} else if g.wakeFd >= 0 {
+		unix.Close(g.wakeFd)
 	}
-	g.conn.AddTable(g.table)
-	g.conn.DelTable(g.table)
-	if err := commit(g.conn); err == nil {
-		g.left = false
+	if g.newsFd >= 0 {
+		unix.Close(g.newsFd)
+	}
+	g.opener.close()
+}
+
+// opener opens the gate. Loop and worker have one each, of one secret: the worker to see that it works.
+type opener struct {
+	secret [8]byte
+	fd     int
+	to     unix.SockaddrInet4
+	pkt    [gateSize]byte
+}
+
+func newOpener() opener {
+	o := opener{fd: -1, to: unix.SockaddrInet4{Port: gatePort, Addr: [4]byte{127, 0, 0, 1}}}
+	rand.Read(o.secret[:])
+	return o
+}
+
+func (o *opener) open() error {
+	if o.fd >= 0 {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("gate socket: %w", err)
+	}
+	o.fd = fd
+	return nil
+}
+
+func (o *opener) close() {
+	if o.fd >= 0 {
+		unix.Close(o.fd)
 	}
 }
 
-func (g *gate) close() {
-	if g.left {
-		g.remove("the guard ends")
+// secretFor is what a tick of a class begins with.
+func (o *opener) secretFor(class byte) [8]byte {
+	s := o.secret
+	s[7] ^= class
+	return s
+}
+
+// tick opens the gate for a, for d, which is one of gates.
+func (o *opener) tick(a netip.Addr, d int64) error {
+	class := slices.Index(gates[:], d)
+	if class < 0 {
+		return nil
 	}
-	g.ask.close()
-	for _, fd := range [...]int{g.fd, g.newsFd} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	size := gateSize
+	if a.Is6() {
+		s := o.secretFor(byte(class) | gateSix)
+		copy(o.pkt[:], s[:])
+		b := a.As16()
+		copy(o.pkt[8:], b[:])
+	} else {
+		s := o.secretFor(byte(class))
+		copy(o.pkt[:], s[:])
+		b := a.As4()
+		copy(o.pkt[8:], b[:])
+		size = 12
 	}
+	return unix.Sendto(o.fd, o.pkt[:size], unix.MSG_DONTWAIT, &o.to)
 }

@@ -39,7 +39,7 @@ const (
 	spinGuard     = 100_000                 // never wait for less than this, in ns, twice in a row
 )
 
-// guard is the process: one thread, one loop, no goroutine but the two that forward signals and log lines.
+// guard is the process: one thread, one loop, and goroutines for what would keep it waiting: signals, log lines, a disk, nftables.
 type guard struct {
 	opts  GuardOptions
 	log   *slog.Logger
@@ -55,6 +55,7 @@ type guard struct {
 	arp     *arpSocket
 	nd      ndSocket
 	gate    *gate
+	rules   *gateRules         // the worker's, from open on
 	routers map[string]*router // by VIP: those in a VRRP group
 	joinAt  int64              // not to try again to join a group before
 	beats   [MaxLinks]beat     // where heartbeats go out and come in, by link
@@ -84,7 +85,6 @@ type guard struct {
 	reportAt int64
 	checkAt  int64
 	watchAt  int64
-	gateAt   int64
 	wholeAt  int64
 	seekAt   int64 // not to look before for an interface that was not found, unless the kernel has news
 	rx       [wireMax]byte
@@ -102,12 +102,10 @@ type guard struct {
 
 // RunGuard is the guard process: it returns when ctx ends, on SIGTERM or SIGINT, when an agent says so, or when it has
 // lingered. On every one of these ways it lets go of all addresses first.
-func RunGuard(ctx context.Context, opts GuardOptions) error {
-	if opts.Linger == 0 {
-		opts.Linger = lingerDefault
-	}
-	g := newGuard(opts)
-	flush := g.logInBackground(opts.Log)
+func RunGuard(ctx context.Context, opts GuardOptions) error { return newGuard(opts).run(ctx) }
+
+func (g *guard) run(ctx context.Context) error {
+	flush := g.logInBackground(g.opts.Log)
 	defer flush()
 	if err := g.open(); err != nil {
 		g.close()
@@ -143,7 +141,10 @@ func RunGuard(ctx context.Context, opts GuardOptions) error {
 
 // newGuard is a guard that has opened nothing.
 func newGuard(opts GuardOptions) *guard {
-	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), wakeFd: -1, nd: ndSocket{fd: -1}, rest: breather{every: restEvery, sleeps: threadSleeps}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
+	if opts.Linger == 0 {
+		opts.Linger = lingerDefault
+	}
+	g := &guard{opts: opts, codec: newCodec("", nil), gate: newGate(), rules: newGateRules(), wakeFd: -1, nd: ndSocket{fd: -1}, rest: breather{every: restEvery, sleeps: threadSleeps}, failing: map[int]string{}, routers: map[string]*router{}, dropped: map[string]uint64{}}
 	for k := range g.beats {
 		g.beats[k].fd = -1
 	}
@@ -152,6 +153,9 @@ func newGuard(opts GuardOptions) *guard {
 
 func (g *guard) open() (err error) {
 	if g.ctl, err = listenControl(); err != nil {
+		return err
+	}
+	if err = g.gate.start(g.rules); err != nil {
 		return err
 	}
 	if g.links, err = openLinks(); err != nil {
@@ -234,7 +238,7 @@ func (g *guard) loop() error {
 			}
 		}
 		ties := len(fds)
-		fds = append(fds, unix.PollFd{Fd: int32(g.keeper.fd), Events: unix.POLLIN})
+		fds = append(fds, unix.PollFd{Fd: int32(g.keeper.fd), Events: unix.POLLIN}, unix.PollFd{Fd: int32(g.gate.wakeFd), Events: unix.POLLIN})
 		for _, t := range g.ties {
 			fds = append(fds, unix.PollFd{Fd: int32(t.fd), Events: unix.POLLIN})
 		}
@@ -262,8 +266,11 @@ func (g *guard) loop() error {
 			if fds[ties].Revents != 0 {
 				g.hearKeeper()
 			}
+			if fds[ties+1].Revents != 0 {
+				g.hearGate()
+			}
 			for k := range g.ties {
-				if fds[ties+1+k].Revents != 0 {
+				if fds[ties+2+k].Revents != 0 {
 					g.hearTie(k)
 				}
 			}
@@ -534,16 +541,12 @@ func (g *guard) check() {
 	now := g.now()
 	g.rulesAt = now + rulesEvery
 	if now >= g.wholeAt {
-		g.wholeAt, g.gate.whole = now+wholeMost, 0
+		g.wholeAt, g.gate.look = now+wholeMost, true
 	}
 	g.checkGate()
 	g.checkSysctls()
 	if now >= g.seekAt && slices.Contains(g.devs, nil) {
 		g.findDevices()
-	}
-	if now := g.now(); !g.gate.up && now >= g.gateAt {
-		g.gateAt = now + gateRetry
-		g.installGate()
 	}
 	g.rebind()
 	g.checkPair()

@@ -237,7 +237,6 @@ func (g *guard) configure(s *Setup) error {
 	if virtual {
 		g.sweepVirtual()
 	}
-	g.installGate()
 	g.m.tick(g.now())
 	g.act()
 	return nil
@@ -305,6 +304,7 @@ func (g *guard) sweepVirtual() {
 // findDevices looks for each VIP's interface and its state.
 func (g *guard) findDevices() {
 	pause := seekEvery
+	found := make([]*device, len(g.m.vips))
 	for i, v := range g.m.vips {
 		d, err := g.links.again(g.devs[i])
 		if err != nil {
@@ -358,13 +358,16 @@ func (g *guard) findDevices() {
 				copy(g.m.mac[:], d.below.mac) // a virtual MAC is nobody's own
 			}
 		}
-		g.m.link(g.now(), i, d.up, d.why)
-		g.act()
+		found[i] = d
 	}
 	g.seekAt = g.now() + pause
 	g.checkSysctls()
-	if g.gateDevs() {
-		g.installGate()
+	g.installGate() // before an interface that is new counts as one to claim on
+	for i, d := range found {
+		if d != nil {
+			g.m.link(g.now(), i, d.up, d.why)
+			g.act()
+		}
 	}
 }
 
@@ -382,38 +385,32 @@ func (g *guard) gateNeeds() (vips []netip.Addr, devs []gateDev) {
 	return vips, devs
 }
 
-func (g *guard) gateDevs() bool {
-	_, devs := g.gateNeeds()
-	return g.gate.up && !slices.Equal(devs, g.gate.devs)
-}
-
-// installGate makes the gate's rules fit the VIPs, if they do not.
+// installGate has the gate's rules made to fit the VIPs and their interfaces, if that is not asked for already. What is held stays held;
+// nothing more is claimed until the worker has tried, since nobody would shut what a guard leaves that is stopped.
 func (g *guard) installGate() {
-	vips, devs := g.gateNeeds()
-	if g.m.witness || len(vips) == 0 {
-		if g.gate.left { // what is no VIP any more may be anybody's
-			g.gate.remove("there is nothing to answer for")
-			g.dirty = true
+	err := g.links.loopbackUp()
+	was := g.gate.noLoop
+	g.gate.noLoop = err != nil
+	var w gateWish
+	w.vips, w.devs = g.gateNeeds()
+	switch {
+	case g.m.witness || len(w.vips) == 0:
+		w = gateWish{why: "there is nothing to answer for"}
+	case err != nil:
+		w = gateWish{why: err.Error()}
+		if !was {
+			g.log.Error("the ARP gate can't be opened; going on without it", "err", err)
 		}
+	}
+	if w.is(g.gate.wish) {
 		return
 	}
-	if g.gate.up && slices.Equal(vips, g.gate.vips) && slices.Equal(devs, g.gate.devs) && g.gate.intact() {
-		return
-	}
-	var held []netip.Addr
 	now := g.now()
-	for i, v := range g.m.vips {
-		if v.held && g.routed(i) && g.m.leaseEnd(i) >= now+g.m.prof.gate {
-			for _, p := range v.prefixes {
-				held = append(held, p.Addr())
-			}
-		}
+	g.gate.wish, g.m.gateTo = w, 0
+	if len(w.vips) > 0 {
+		g.m.gateTo = now + gateMost
 	}
-	was := g.gate.why
-	if err := g.gate.install(vips, devs, held, time.Duration(g.m.prof.gate)); err != nil && err.Error() != was {
-		g.log.Error("no ARP gate", "err", err)
-	}
-	g.dirty = true
+	g.gate.ask(now)
 }
 
 // release lets go of everything and says so.

@@ -29,6 +29,7 @@ type machine struct {
 	configured  bool
 	former      formers // whom to tell that they were left behind, and whether we were
 	listenTo    int64   // until when nothing is claimed after the first setup
+	gateTo      int64   // until when nothing is claimed since its gate is being made; 0: that was tried
 
 	// Local facts.
 	agentAlive bool
@@ -348,6 +349,13 @@ func (m *machine) broken(now int64, i int, why string) {
 	m.step(now)
 }
 
+// gated says that the gate for what is new was made, or can't be. Who waited for that asks anew: what was granted meanwhile is old.
+func (m *machine) gated() {
+	if m.gateTo > 0 {
+		m.gateTo, m.chatty = 0, true
+	}
+}
+
 // unable is whether VIP i can't be held here whatever anybody wants.
 func (m *machine) unable(now int64, i int) bool {
 	v := m.vips[i]
@@ -440,6 +448,9 @@ func (m *machine) step(now int64) {
 	m.retune(now)
 	m.detect(now)
 	m.pace(now)
+	if now >= m.gateTo {
+		m.gateTo = 0
+	}
 	for i, v := range m.vips {
 		if v.brokenTo > 0 && now >= v.brokenTo {
 			v.brokenTo, v.noLink, m.chatty = 0, "", true
@@ -470,6 +481,7 @@ func (m *machine) next() int64 {
 	for _, g := range m.gasps {
 		at(g)
 	}
+	at(m.gateTo)
 	for _, p := range m.peers {
 		if !p.suspect {
 			at(p.heard + p.detect + 1)

@@ -38,9 +38,9 @@ func (g *guard) hearKernel() {
 	})
 	// An address may be what tells that an interface is a VIP's.
 	if links || added && slices.Contains(g.devs, nil) {
-		g.gate.whole = 0 // chains go with their interface, and no commit says so
-		g.checkGate()
+		g.gate.look = true // chains go with their interface, and no commit says so
 		g.findDevices()
+		g.checkGate() // for the interfaces as they are now
 	}
 }
 
@@ -63,22 +63,48 @@ func (g *guard) hearRules() {
 	}
 }
 
-// checkGate puts the gate's rules back if they are gone, and takes the gate away while it can't be opened: without it a guard that is
-// stopped leaves the kernel answering for three seconds, with it nobody would answer at all.
+// checkGate has the gate's rules looked at, and put back if they are gone, and has the gate taken away while it can't be opened: without it
+// a guard that is stopped leaves the kernel answering for three seconds, with it nobody would answer at all.
 func (g *guard) checkGate() {
-	if !g.gate.up {
+	if g.setup == nil {
 		return
 	}
-	if err := g.links.loopbackUp(); err != nil {
-		g.log.Error("the ARP gate can't be opened any more; going on without it", "err", err)
-		g.gate.remove(err.Error())
-		g.gateAt, g.dirty = g.now()+checkEvery, true
-		return
+	now := g.now()
+	if g.gate.late(now) {
+		g.log.Error("the ARP gate may be gone: the kernel has not answered for a second")
+		g.dirty = true
 	}
-	if !g.gate.intact() {
-		g.log.Error("the ARP gate's rules were removed by somebody else; putting them back")
+	if err := g.links.loopbackUp(); (err != nil) != g.gate.noLoop {
 		g.installGate()
+	} else if g.gate.due(now) {
+		g.gate.ask(now)
 	}
+}
+
+// hearGate takes what the gate's worker has done.
+func (g *guard) hearGate() {
+	was := g.gate.gateState
+	out, done := g.gate.hear(g.now())
+	if !done || out.made { // nothing is open in new rules
+		for i, v := range g.m.vips {
+			if v.held {
+				g.openGate(i)
+			}
+		}
+	}
+	if !done {
+		return
+	}
+	if out.mended {
+		g.log.Error("the ARP gate's rules were removed by somebody else; putting them back")
+	}
+	if out.err != nil && out.err.Error() != was.why {
+		g.log.Error("no ARP gate", "err", out.err)
+	}
+	if out.wish.is(g.gate.wish) {
+		g.m.gated()
+	}
+	g.dirty = g.dirty || out.state != was
 }
 
 // loopbackUp is nil when the loopback works, which the gate is opened over.

@@ -28,7 +28,9 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("SKEIN_VIP_PART") {
 	case "guard":
 		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-		if err := RunGuard(context.Background(), GuardOptions{Log: log, Linger: 20 * time.Second}); err != nil {
+		g := newGuard(GuardOptions{Log: log, Linger: 20 * time.Second})
+		g.rules.conn = muteFor(os.Getenv("SKEIN_VIP_DIR"))
+		if err := g.run(context.Background()); err != nil {
 			log.Error("guard", "err", err)
 			os.Exit(1)
 		}
@@ -153,6 +155,7 @@ type labNode struct {
 
 	mu    sync.Mutex
 	state State
+	told  int // how many of them
 	guard int
 }
 
@@ -224,7 +227,7 @@ func newLab(t *testing.T, n int) *lab {
 // start starts the node's agent: in a namespace of its own, or in the one that the node has already.
 func (n *labNode) start(fresh bool) {
 	n.cmd = exec.Command("/proc/self/exe", n.dir)
-	n.cmd.Env = append(os.Environ(), "SKEIN_VIP_PART=node")
+	n.cmd.Env = append(os.Environ(), "SKEIN_VIP_PART=node", "SKEIN_VIP_DIR="+n.dir)
 	n.cmd.Stderr = os.Stderr
 	if fresh {
 		n.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
@@ -255,6 +258,7 @@ func (n *labNode) start(fresh bool) {
 			}
 			n.mu.Lock()
 			n.state = s
+			n.told++
 			if s.PID > 0 {
 				n.guard = s.PID
 			}
@@ -273,6 +277,13 @@ func (n *labNode) get() (State, int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.state, n.guard
+}
+
+// tellings is how many States the node has told.
+func (n *labNode) tellings() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.told
 }
 
 const labVIP = "198.18.0.50"
