@@ -168,10 +168,11 @@ func TestNothingIsClaimedBeforeItsGateWasTried(t *testing.T) {
 	s.Placements = append(s.Placements, Placement{VIP: "second", Node: labName(0), Epoch: Epoch{1, 2}})
 	n.tell(order{Setup: s})
 	l.until("the second VIP is held", held("second"))
-	b, err := os.ReadFile(filepath.Join(n.dir, "guard.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var b []byte
+	l.until("its log says so", func() bool { // which is written beside the loop
+		b, _ = os.ReadFile(filepath.Join(n.dir, "guard.log"))
+		return strings.Contains(string(b), "vip=second")
+	})
 	tried, claimed := strings.Index(string(b), "no ARP gate"), strings.Index(string(b), "vip=second")
 	if tried < 0 || claimed < tried {
 		t.Errorf("claimed at %d, the gate tried at %d of its log:\n%s", claimed, tried, b)
