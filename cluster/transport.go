@@ -90,7 +90,7 @@ func (t *transport) pass() {
 		select {
 		case rpc := <-t.NetworkTransport.Consumer():
 			if v, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && v.Term == 0 && t.disk.refused() == nil {
-				rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: v.RPCHeader}, nil) // see warm
+				rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: v.RPCHeader}, nil) // see greet
 				continue
 			}
 			if v, ok := rpc.Command.(*raft.RequestVoteRequest); ok && t.disk.refused() == nil {
@@ -268,10 +268,29 @@ func (t *transport) leads(term uint64) bool {
 	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
+// TimeoutNow asks a voter to stand at once, over a connection that has just answered: over one that is dead it would be waited for until the
+// exchange times out, and nobody leads meanwhile. It is not said twice, as other requests are: the second would depose who has won by then.
+func (t *transport) TimeoutNow(id raft.ServerID, addr raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if err := t.greet(id, args.ID); err != nil {
+		return err
+	}
+	return t.NetworkTransport.TimeoutNow(id, addr, args, resp)
+}
+
 // warm exchanges a greeting with a voter, so that a connection to it lies ready when a vote is needed: followers otherwise never
-// talk to each other, and the handshake would come on top of a fail-over. The greeting is a pre-vote for term 0, which pass answers.
+// talk to each other, and the handshake would come on top of a fail-over.
 func (t *transport) warm(id raft.ServerID, self raft.ServerID) error {
-	args := raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self)}}
+	if err := t.disk.refused(); err != nil {
+		return err
+	}
+	return t.greet(id, []byte(self))
+}
+
+// greet has a voter answer: a pre-vote for term 0, which pass takes. The connection is the one that raft uses next.
+func (t *transport) greet(id raft.ServerID, self []byte) error {
+	args := raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self}}
 	var resp raft.RequestPreVoteResponse
-	return t.RequestPreVote(id, "", &args, &resp)
+	return ask(t, id, voteSilence, func(resp *raft.RequestPreVoteResponse) error {
+		return t.NetworkTransport.RequestPreVote(id, "", &args, resp)
+	}, &resp)
 }

@@ -84,3 +84,37 @@ func diesAfter(w *World, before time.Duration, old *Node, two []*Node) {
 		w.Fatalf("taken over after %v", took)
 	}
 }
+
+// The disk of the leader, which holds the address, fails while all its connections are dead without a word. It asks another one to lead
+// and, until somebody does, nobody can place the address. To wait for the answer over such a connection took up to three seconds.
+func TestDeadConnectionsDoNotHoldUpAFailedDisk(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inBubble(t, 460+seed, 3, func(w *World, c *Clients) {
+				old := w.Leader()
+				if w.Holder("public") != old {
+					cl := old.client()
+					defer cl.Close()
+					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+					defer cancel()
+					if _, err := cl.MoveVIP(ctx, "public", api.MoveRequest{Node: old.Name}); err != nil {
+						w.Fatalf("move: %v", err)
+					}
+					w.Until("it has moved", 10*time.Second, func() bool { return w.Holder("public") == old })
+				}
+				w.Settled(20 * time.Second)
+				w.Run(7 * time.Second)
+				for _, n := range w.survivors(old) {
+					w.Forget(old, n)
+				}
+				old.disk.fail()
+				_ = c.Weigh(old, "s1") // who knows
+				_, took := takenOver(w, "public", old, 20*time.Second)
+				t.Logf("taken over after %v", took)
+				if took > 750*time.Millisecond {
+					w.Fatalf("taken over after %v", took)
+				}
+			})
+		})
+	}
+}
