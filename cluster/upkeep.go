@@ -96,7 +96,8 @@ func (c *Cluster) watchDisk(ctx context.Context) {
 		err, next := c.disk.state.Watch()
 		if err != nil {
 			c.log.Error("disk failed: this node acknowledges nothing any more; mend the disk and restart it", "err", err)
-			if c.leadership.Get().Self {
+			// A leader that could not write leads no more, which may be known already.
+			if lead := c.leadership.Get(); lead.Self || lead.Leader == "" {
 				c.callElection()
 			}
 			c.raft.Shutdown() // Run waits for it

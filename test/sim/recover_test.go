@@ -89,7 +89,7 @@ func TestASurvivorOpensItsCertificatesAndTickets(t *testing.T) {
 		if err := importCert(w, w.Nodes[1], selfSigned(w, 1)); err != nil {
 			w.Fatalf("import: %v", err)
 		}
-		if err := c.Apply(w.Nodes[2], edge+secure); err != nil {
+		if err := c.Apply(w.Nodes[1], edge+secure); err != nil {
 			w.Fatalf("apply: %v", err)
 		}
 		first := shows(w, "1", w.Nodes...)
