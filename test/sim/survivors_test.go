@@ -19,6 +19,22 @@ func (w *World) survivors(of *Node) (ns []*Node) {
 	return ns
 }
 
+// holds moves the address to a node, if another one has it.
+func holds(w *World, n *Node) {
+	w.tb.Helper()
+	if w.Holder("public") == n {
+		return
+	}
+	cl := n.client()
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err := cl.MoveVIP(ctx, "public", api.MoveRequest{Node: n.Name}); err != nil {
+		w.Fatalf("move: %v", err)
+	}
+	w.Until("it has moved", 10*time.Second, func() bool { return w.Holder("public") == n })
+}
+
 // All connections between two nodes die without a word, and a moment later the third node does, which holds the address and may lead. New
 // connections work. To wait for answers over the old ones took two to four seconds.
 func TestDeadConnectionsDoNotHoldUpATakeover(t *testing.T) {
@@ -51,14 +67,7 @@ func TestDeadConnectionsDoNotHoldUpAPlacement(t *testing.T) {
 				inBubble(t, 430+seed, 3, func(w *World, c *Clients) {
 					lead := w.Leader()
 					old := w.survivors(lead)[0]
-					cl := lead.client()
-					defer cl.Close()
-					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-					defer cancel()
-					if _, err := cl.MoveVIP(ctx, "public", api.MoveRequest{Node: old.Name}); err != nil {
-						w.Fatalf("move: %v", err)
-					}
-					w.Until("it has moved", 10*time.Second, func() bool { return w.Holder("public") == old })
+					holds(w, old)
 					w.Settled(20 * time.Second)
 					w.Run(7 * time.Second)
 					two := w.survivors(old)
@@ -92,16 +101,7 @@ func TestDeadConnectionsDoNotHoldUpAFailedDisk(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inBubble(t, 460+seed, 3, func(w *World, c *Clients) {
 				old := w.Leader()
-				if w.Holder("public") != old {
-					cl := old.client()
-					defer cl.Close()
-					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-					defer cancel()
-					if _, err := cl.MoveVIP(ctx, "public", api.MoveRequest{Node: old.Name}); err != nil {
-						w.Fatalf("move: %v", err)
-					}
-					w.Until("it has moved", 10*time.Second, func() bool { return w.Holder("public") == old })
-				}
+				holds(w, old)
 				w.Settled(20 * time.Second)
 				w.Run(7 * time.Second)
 				for _, n := range w.survivors(old) {
